@@ -1,0 +1,109 @@
+//! Where jobs come from and where answers go: one set of traits, Pub/Sub and a local queue behind it.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::job::JobResult;
+
+pub mod inbox;
+pub mod local;
+pub mod notification;
+pub mod pubsub;
+
+/// A message as the queue holds it, before anybody looked inside.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Message {
+    /// The queue's own id.
+    pub id: String,
+    /// The payload: a job's JSON, or a storage notification's object resource.
+    pub data: Bytes,
+    /// Attributes (storage notifications say here what they are).
+    pub attributes: BTreeMap<String, String>,
+    /// Empty when the publisher gave none.
+    pub ordering_key: String,
+    /// When the publisher sent it.
+    pub published: Option<jiff::Timestamp>,
+    /// Which delivery this is, from 1; 1 also where the queue does not count.
+    pub attempt: u32,
+}
+
+/// The right to answer one delivery. The queue keeps extending it while it exists;
+/// dropping it unanswered gives the message back.
+#[async_trait]
+pub trait Lease: Send + Sync {
+    /// Done with the message: never deliver it again.
+    async fn ack(self: Box<Self>) -> Result<()>;
+
+    /// Not done: deliver it again, after the queue's own back-off.
+    async fn nack(self: Box<Self>) -> Result<()>;
+}
+
+/// One delivery of one message.
+pub struct Delivery {
+    /// What was delivered.
+    pub message: Message,
+    /// The right to answer it.
+    pub lease: Box<dyn Lease>,
+}
+
+/// A source of deliveries.
+#[async_trait]
+pub trait Ingress: Send {
+    /// `local` or `pubsub`: a metric label and a word in logs.
+    fn name(&self) -> &'static str;
+
+    /// The next delivery. Waits while there is none; cancel-safe. A fatal error ends the
+    /// ingress; any other may be followed by further deliveries.
+    async fn next(&mut self) -> Result<Delivery>;
+
+    /// Stops pulling and waits until every answer given so far has reached the queue.
+    /// Leases still held are given back.
+    async fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// Where results and dead letters go.
+#[async_trait]
+pub trait Egress: Send + Sync {
+    /// Publishes a result; durable when this returns.
+    async fn publish_result(&self, result: &JobResult) -> Result<()>;
+
+    /// Sends a message that can never succeed to the dead letters, with the reason in its
+    /// attributes (`cutout-error-code`, `cutout-error-class`, `cutout-error-message`,
+    /// `cutout-message-id`, `cutout-attempt`); durable when this returns.
+    async fn dead_letter(&self, message: &Message, error: &Error) -> Result<()>;
+}
+
+/// The publishers' side: what `cutout publish` speaks.
+#[async_trait]
+pub trait JobPublisher: Send + Sync {
+    /// Publishes a message and returns the queue's id of it; durable when this returns.
+    async fn publish(&self, message: OutgoingMessage) -> Result<String>;
+
+    /// Results published from now on.
+    async fn follow_results(&self) -> Result<Box<dyn ResultStream>>;
+}
+
+/// A message to be published.
+#[derive(Clone, Debug, Default)]
+pub struct OutgoingMessage {
+    /// The payload.
+    pub data: Bytes,
+    /// Attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// Empty for none.
+    pub ordering_key: String,
+}
+
+/// A stream of results.
+#[async_trait]
+pub trait ResultStream: Send {
+    /// The next result; waits while there is none. Results that cannot be parsed (of a newer
+    /// version, say) are skipped with a warning.
+    async fn next(&mut self) -> Result<JobResult>;
+
+    /// Gives back what following took (a temporary subscription, say).
+    async fn close(self: Box<Self>) -> Result<()>;
+}

@@ -1,0 +1,16 @@
+//! `cutout` removes the background from product and pet photos at shop scale.
+//!
+//! A job enters from one of several ingresses, walks through one pipeline of bounded stages,
+//! leaves as objects in a store and a result message; one engine thread owns the accelerator.
+//! `docs/architecture.md` walks along with one job.
+
+#![forbid(unsafe_code)]
+
+pub mod engine;
+pub mod error;
+pub mod ingress;
+pub mod job;
+pub mod model;
+pub mod object;
+pub mod pipeline;
+pub mod store;
