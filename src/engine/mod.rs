@@ -1,3 +1,257 @@
-//! The accelerator.
+//! The accelerator behind a handle: one thread owns the session, jobs send tensors and await mattes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Code, Error, Result};
+use crate::model::manifest::{Layout, Manifest};
+use provider::Provider;
+use session::{Port, Session, SessionConfig};
+use tensor::{Matte, Tensor, TensorData};
+
+pub mod provider;
+pub mod session;
 pub mod tensor;
+
+/// Requests that may wait for the thread. Every request's tensor is already paid for by its
+/// job's memory budget, so this bounds nothing but the channel itself.
+const QUEUE: usize = 1024;
+
+/// What is known of a loaded network.
+#[derive(Clone, Debug)]
+pub struct EngineInfo {
+    /// The manifest it was loaded by.
+    pub manifest: Manifest,
+    /// The device in use.
+    pub provider: Provider,
+    /// The graph's inputs.
+    pub inputs: Vec<Port>,
+    /// The graph's outputs.
+    pub outputs: Vec<Port>,
+    /// Loading the library and the graph.
+    pub load: Duration,
+    /// The warm-up runs.
+    pub warm_up: Duration,
+}
+
+/// A matte and what it cost.
+#[derive(Debug)]
+pub struct Inference {
+    /// The network's answer, as the graph gives it.
+    pub matte: Matte,
+    /// From sending the tensor to the start of the run.
+    pub waited: Duration,
+    /// The run itself.
+    pub ran: Duration,
+}
+
+struct Request {
+    tensor: Tensor,
+    sent: Instant,
+    reply: oneshot::Sender<Result<Inference>>,
+}
+
+/// The thread's sign of life, read by /health.
+#[derive(Debug)]
+pub struct Pulse {
+    alive: AtomicBool,
+    /// Milliseconds since `epoch` at which the current run began, plus one; 0 when idle.
+    busy_since: AtomicU64,
+    epoch: Instant,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self {
+            alive: AtomicBool::new(true),
+            busy_since: AtomicU64::new(0),
+            epoch: Instant::now(),
+        }
+    }
+
+    /// Whether the thread still exists.
+    pub fn alive(&self) -> bool {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    /// How long the current run has been going on; `None` when idle.
+    pub fn busy_for(&self) -> Option<Duration> {
+        match self.busy_since.load(Ordering::Acquire) {
+            0 => None,
+            since => Some(
+                self.epoch
+                    .elapsed()
+                    .saturating_sub(Duration::from_millis(since - 1)),
+            ),
+        }
+    }
+
+    fn begin(&self) {
+        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.busy_since.store(now + 1, Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.busy_since.store(0, Ordering::Release);
+    }
+}
+
+/// Marks the thread dead however it ends.
+struct DeathKnell(Arc<Pulse>);
+
+impl Drop for DeathKnell {
+    fn drop(&mut self) {
+        self.0.end();
+        self.0.alive.store(false, Ordering::Release);
+    }
+}
+
+/// A handle to the engine thread; cheap to clone. The thread ends when the last handle is gone.
+#[derive(Clone)]
+pub struct Engine {
+    requests: mpsc::Sender<Request>,
+    info: Arc<EngineInfo>,
+    pulse: Arc<Pulse>,
+}
+
+impl Engine {
+    /// Starts the thread, loads the network and warms it up; returns when it is ready to serve.
+    pub async fn start(config: SessionConfig) -> Result<Self> {
+        let (requests, inbox) = mpsc::channel(QUEUE);
+        let (ready, loaded) = oneshot::channel();
+        let pulse = Arc::new(Pulse::new());
+        let knell = DeathKnell(pulse.clone());
+        std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || {
+                let knell = knell;
+                match load(&config) {
+                    Ok((session, info)) => {
+                        if ready.send(Ok(info)).is_ok() {
+                            serve(session, inbox, &knell.0);
+                        }
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
+                }
+            })
+            .map_err(|error| {
+                Error::new(Code::EngineDead, "cannot start the engine thread").caused_by(error)
+            })?;
+        let info = loaded.await.map_err(|_| dead())??;
+        Ok(Self {
+            requests,
+            info: Arc::new(info),
+            pulse,
+        })
+    }
+
+    /// What is known of the network.
+    pub fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    /// The thread's sign of life.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// Runs one image. Dropping the future before the run begins cancels it.
+    pub async fn infer(&self, tensor: Tensor) -> Result<Inference> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            tensor,
+            sent: Instant::now(),
+            reply,
+        };
+        self.requests.send(request).await.map_err(|_| dead())?;
+        answer.await.map_err(|_| dead())?
+    }
+
+    /// One more run of each served shape; what `POST /warmup` does.
+    pub async fn warm_up(&self) -> Result<Duration> {
+        let begun = Instant::now();
+        for (width, height) in self.info.manifest.warm_up_sizes() {
+            self.infer(blank(&self.info.manifest, width, height))
+                .await?;
+        }
+        Ok(begun.elapsed())
+    }
+}
+
+fn dead() -> Error {
+    Error::new(
+        Code::EngineDead,
+        "the inference thread has ended; the worker must be restarted",
+    )
+}
+
+fn load(config: &SessionConfig) -> Result<(Session, EngineInfo)> {
+    let begun = Instant::now();
+    let mut session = Session::load(config)?;
+    let load = begun.elapsed();
+    let begun = Instant::now();
+    for (width, height) in config.manifest.warm_up_sizes() {
+        session
+            .run(blank(&config.manifest, width, height))
+            .map_err(|error| {
+                Error::new(
+                    Code::ModelInvalid,
+                    format!(
+                        "the warm-up of {} at {width}x{height} failed: {}",
+                        config.manifest.name,
+                        error.chain()
+                    ),
+                )
+            })?;
+    }
+    let info = EngineInfo {
+        manifest: config.manifest.clone(),
+        provider: session.provider(),
+        inputs: session.inputs(),
+        outputs: session.outputs(),
+        load,
+        warm_up: begun.elapsed(),
+    };
+    Ok((session, info))
+}
+
+fn serve(mut session: Session, mut inbox: mpsc::Receiver<Request>, pulse: &Pulse) {
+    while let Some(request) = inbox.blocking_recv() {
+        if request.reply.is_closed() {
+            continue;
+        }
+        let waited = request.sent.elapsed();
+        pulse.begin();
+        let begun = Instant::now();
+        let answer = session.run(request.tensor);
+        let ran = begun.elapsed();
+        pulse.end();
+        let poisoned = matches!(&answer, Err(error) if error.code() == Code::EngineDead);
+        // The job may have been given up meanwhile; then nobody wants the matte.
+        drop(
+            request
+                .reply
+                .send(answer.map(|matte| Inference { matte, waited, ran })),
+        );
+        if poisoned {
+            return;
+        }
+    }
+}
+
+/// A grey picture in the network's layout.
+fn blank(manifest: &Manifest, width: u32, height: u32) -> Tensor {
+    let elements = width as usize * height as usize * 3;
+    let data = match manifest.input.layout {
+        Layout::NchwF32 => TensorData::NchwF32(vec![0.0; elements]),
+        Layout::NhwcU8 => TensorData::NhwcU8(vec![128; elements]),
+    };
+    Tensor {
+        width,
+        height,
+        data,
+    }
+}

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Code, Error, Result};
+
 /// How a photo is brought to the network's input size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "policy", rename_all = "kebab-case", deny_unknown_fields)]
@@ -88,4 +90,131 @@ pub struct OutputSpec {
     /// How the matte grows back.
     #[serde(default)]
     pub resize: MatteResize,
+}
+
+/// A network: its file and how to feed it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What jobs and flags call it.
+    pub name: String,
+    /// What it is for, in one line.
+    pub description: String,
+    /// File name of the ONNX graph, relative to the models directory.
+    pub file: String,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the file, lower-case hex.
+    pub sha256: String,
+    /// SPDX expression for the weights.
+    pub licence: String,
+    /// Where the weights come from.
+    pub provenance: String,
+    /// How a photo is brought to the network's size.
+    pub resize: Resize,
+    /// The network's input.
+    pub input: InputSpec,
+    /// The network's output.
+    pub output: OutputSpec,
+}
+
+impl Manifest {
+    /// Parses and checks a manifest. `origin` names it in errors.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let manifest: Self = toml::from_str(text).map_err(|error| {
+            Error::new(
+                Code::ModelInvalid,
+                format!("the manifest {origin} is not valid: {}", error.message()),
+            )
+            .caused_by(error)
+        })?;
+        manifest.check(origin)?;
+        Ok(manifest)
+    }
+
+    fn check(&self, origin: &str) -> Result<()> {
+        let positive = |n: u32| n > 0;
+        let wrong = if self.sha256.len() != 64
+            || !self
+                .sha256
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            "sha256 must be 64 lower-case hex digits"
+        } else if self.file.is_empty() || self.file.contains(['/', '\\']) {
+            "file must be a file name without directories"
+        } else if self.input.std.iter().any(|&s| !s.is_normal()) {
+            "input.std must be finite and not zero"
+        } else if self.input.mean.iter().any(|m| !m.is_finite()) {
+            "input.mean must be finite"
+        } else if !match self.resize {
+            Resize::Static { width, height } => positive(width) && positive(height),
+            Resize::Dynamic { short, multiple } => positive(multiple) && short >= multiple,
+        } {
+            "resize needs sizes above zero (and `short` of at least `multiple`)"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(
+            Code::ModelInvalid,
+            format!("the manifest {origin} is not valid: {wrong}"),
+        ))
+    }
+
+    /// The sizes (width, height) to warm up: what the worker will serve most.
+    pub fn warm_up_sizes(&self) -> Vec<(u32, u32)> {
+        match self.resize {
+            Resize::Static { width, height } => vec![(width, height)],
+            // A square, and 4:3 either way: what cameras make.
+            Resize::Dynamic { short, multiple } => {
+                let long = (short * 4 / 3).div_ceil(multiple) * multiple;
+                vec![(short, short), (long, short), (short, long)]
+            }
+        }
+    }
+
+    /// Upper bound of the bytes that one image's input tensor and matte take.
+    pub fn tensor_bytes(&self) -> u64 {
+        let (width, height) = match self.resize {
+            Resize::Static { width, height } => (width, height),
+            Resize::Dynamic { short, .. } => (short.saturating_mul(4), short),
+        };
+        let element = match self.input.layout {
+            Layout::NchwF32 => 12,
+            Layout::NhwcU8 => 3,
+        };
+        u64::from(width) * u64::from(height) * (element + 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn isnet() -> String {
+        include_str!("../../models/isnet-medium.toml").to_owned()
+    }
+
+    #[test]
+    fn an_unknown_policy_key_or_checksum_is_named() {
+        for (from, to, says) in [
+            ("policy = \"static\"", "policy = \"elastic\"", "elastic"),
+            ("licence", "license", "license"),
+            ("b6e8497b", "B6E8497B", "sha256"),
+            ("width = 1024", "width = 0", "above zero"),
+            (
+                "file = \"isnet-medium.onnx\"",
+                "file = \"../x.onnx\"",
+                "without directories",
+            ),
+            ("std = [256.0,", "std = [0.0,", "std"),
+        ] {
+            let text = isnet().replacen(from, to, 1);
+            assert_ne!(text, isnet(), "{from}");
+            let error = Manifest::parse(&text, "test.toml").expect_err(to);
+            assert_eq!(error.code(), Code::ModelInvalid);
+            assert!(error.message().contains(says), "{error}");
+            assert!(error.message().contains("test.toml"), "{error}");
+        }
+    }
 }
