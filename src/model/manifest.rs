@@ -161,6 +161,38 @@ impl Manifest {
         ))
     }
 
+    /// Applies production's `INSPIRENET_RESIZE` and `TARGET_SIZE`. What the network cannot do is
+    /// an error, not a silent difference.
+    pub fn override_resize(&mut self, policy: Option<&str>, side: Option<u32>) -> Result<()> {
+        let invalid = |message: String| Err(Error::new(Code::ConfigInvalid, message));
+        match policy {
+            None => {}
+            Some("static") if matches!(self.resize, Resize::Static { .. }) => {}
+            Some("dynamic") if matches!(self.resize, Resize::Dynamic { .. }) => {}
+            Some("static" | "dynamic") => {
+                return invalid(format!(
+                    "INSPIRENET_RESIZE asks for a policy that {} does not have (its own: {:?}): leave the variable out or choose another model",
+                    self.name, self.resize
+                ));
+            }
+            Some(other) => {
+                return invalid(format!(
+                    "INSPIRENET_RESIZE {other:?} is not known: use static or dynamic"
+                ));
+            }
+        }
+        match (side, self.resize) {
+            (None, _) => Ok(()),
+            (Some(side), Resize::Static { width, height }) if side == width && side == height => {
+                Ok(())
+            }
+            (Some(side), _) => invalid(format!(
+                "TARGET_SIZE {side} does not fit {} (its own: {:?}): leave the variable out",
+                self.name, self.resize
+            )),
+        }
+    }
+
     /// The sizes (width, height) to warm up: what the worker will serve most.
     pub fn warm_up_sizes(&self) -> Vec<(u32, u32)> {
         match self.resize {

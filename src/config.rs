@@ -1,0 +1,715 @@
+//! Configuration: flags beat environment beat file beat defaults. The only module that looks at
+//! the environment, apart from the Google credentials that their own library reads.
+//!
+//! `cutout worker --help` is the reference. A configuration file is TOML whose keys are the long
+//! flag names (`max-pixels = 20000000`); an unknown key is an error that names the accepted ones.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command};
+
+use crate::engine::provider::ProviderChoice;
+use crate::engine::session::SessionConfig;
+use crate::error::{Code, Error, Result};
+use crate::model::{self, manifest::Manifest};
+
+/// Options that every command has.
+#[derive(Args, Clone, Debug)]
+pub struct CommonArgs {
+    /// Configuration file (TOML; keys are the long flag names)
+    #[arg(long, env = "CUTOUT_CONFIG", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// What to log: error, warn, info, debug, trace, or a filter such as `cutout=debug,info`
+    #[arg(
+        long,
+        env = "LOG_LEVEL",
+        default_value = "info",
+        value_name = "LEVEL",
+        global = true
+    )]
+    pub log_level: String,
+
+    /// How to log: auto (JSON for Cloud Logging unless standard error is a terminal), json, pretty
+    #[arg(
+        long,
+        env = "CUTOUT_LOG_FORMAT",
+        default_value = "auto",
+        value_name = "FORMAT",
+        global = true
+    )]
+    pub log_format: String,
+}
+
+/// Which network, on which device.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// The network: a known name (`cutout model list`) or the path of a manifest [default: isnet-medium]
+    #[arg(long, env = "CUTOUT_MODEL", value_name = "NAME")]
+    pub model: Option<String>,
+
+    /// Production's name for the choice among the InSPyReNet networks: base, fast, base-nightly
+    #[arg(long, env = "INSPIRENET_MODE", value_name = "MODE")]
+    pub inspyrenet_mode: Option<String>,
+
+    /// Overrides the manifest's resize policy: static or dynamic
+    #[arg(long, env = "INSPIRENET_RESIZE", value_name = "POLICY")]
+    pub inspyrenet_resize: Option<String>,
+
+    /// Side of the network's input in pixels, where the network has a choice
+    #[arg(long, env = "TARGET_SIZE", value_name = "PIXELS")]
+    pub target_size: Option<u32>,
+
+    /// Execution provider: cpu, cuda (fails to start without), auto (says what it chose)
+    #[arg(
+        long,
+        env = "CUTOUT_PROVIDER",
+        default_value = "cpu",
+        value_name = "PROVIDER"
+    )]
+    pub provider: ProviderChoice,
+
+    /// Which CUDA device
+    #[arg(long, env = "CUTOUT_DEVICE_ID", default_value_t = 0, value_name = "N")]
+    pub device_id: i32,
+
+    /// Threads inside one operator on the CPU; 0 means as many as there are cores
+    #[arg(long, env = "CUTOUT_THREADS", default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+
+    /// Directory that holds models/ and lib/; found beside the program or in .cache when not given
+    #[arg(long, env = "CUTOUT_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+
+    /// The ONNX Runtime shared library; lib/libonnxruntime.so under --home when not given
+    #[arg(long, env = "CUTOUT_ORT_LIB", value_name = "FILE")]
+    pub ort_lib: Option<PathBuf>,
+}
+
+/// Limits on one job and on all of them.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Largest photo file
+    #[arg(
+        long,
+        env = "CUTOUT_MAX_FILE_BYTES",
+        default_value = "50MiB",
+        value_name = "SIZE"
+    )]
+    pub max_file_bytes: ByteSize,
+
+    /// Most pixels a photo may have (width × height, known from its header)
+    #[arg(
+        long,
+        env = "CUTOUT_MAX_PIXELS",
+        default_value_t = 50_000_000,
+        value_name = "N"
+    )]
+    pub max_pixels: u64,
+
+    /// Time one job may take, from the worker's hands on it to its durable output
+    #[arg(long, env = "CUTOUT_JOB_TIMEOUT", default_value = "300s", value_name = "DURATION", value_parser = duration)]
+    pub job_timeout: Duration,
+
+    /// Memory for photos in work: a size, or auto (60 % of the memory limit less what the loaded network takes)
+    #[arg(
+        long,
+        env = "CUTOUT_MEMORY_BUDGET",
+        default_value = "auto",
+        value_name = "SIZE"
+    )]
+    pub memory_budget: MemoryBudget,
+
+    /// Jobs in work at once; 0 means twice the cores plus two
+    #[arg(long, env = "CUTOUT_MAX_JOBS", default_value_t = 0, value_name = "N")]
+    pub max_jobs: usize,
+}
+
+/// Where jobs come from.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Queue and store")]
+pub struct QueueArgs {
+    /// Where jobs come from: local (SQLite queue, directory store, watched inbox) or pubsub (with Cloud Storage)
+    #[arg(
+        long,
+        env = "CUTOUT_INGRESS",
+        default_value = "local",
+        value_name = "KIND"
+    )]
+    pub ingress: IngressKind,
+
+    /// local: the store's directory; holds inbox/, outbox/ and the queue
+    #[arg(long, env = "CUTOUT_ROOT", default_value = "data", value_name = "DIR")]
+    pub root: PathBuf,
+
+    /// pubsub: the Google Cloud project
+    #[arg(long, env = "GOOGLE_CLOUD_PROJECT", value_name = "PROJECT")]
+    pub project: Option<String>,
+
+    /// pubsub: the topic for results
+    #[arg(
+        long,
+        env = "CUTOUT_RESULTS_TOPIC",
+        default_value = "cutout-results",
+        value_name = "TOPIC"
+    )]
+    pub results_topic: String,
+
+    /// Talk to a Pub/Sub emulator at host:port
+    #[arg(long, env = "PUBSUB_EMULATOR_HOST", value_name = "HOST:PORT")]
+    pub pubsub_emulator_host: Option<String>,
+
+    /// Talk to a Cloud Storage emulator at host:port or http://host:port
+    #[arg(long, env = "STORAGE_EMULATOR_HOST", value_name = "HOST:PORT")]
+    pub storage_emulator_host: Option<String>,
+}
+
+/// What only the worker has.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Worker")]
+pub struct WorkerArgs {
+    /// pubsub: the subscription to pull from
+    #[arg(
+        long,
+        env = "CUTOUT_SUBSCRIPTION",
+        default_value = "cutout-jobs",
+        value_name = "SUBSCRIPTION"
+    )]
+    pub subscription: String,
+
+    /// pubsub: the topic for messages that can never succeed; none when empty
+    #[arg(
+        long,
+        env = "CUTOUT_DEAD_LETTER_TOPIC",
+        default_value = "cutout-dead-letters",
+        value_name = "TOPIC"
+    )]
+    pub dead_letter_topic: String,
+
+    /// pubsub: the bucket that outputs go to when a job names no destination
+    #[arg(long, env = "STORAGE_BUCKET", value_name = "BUCKET")]
+    pub storage_bucket: Option<String>,
+
+    /// Where photos may be read from: buckets or bucket/prefix, comma-separated; STORAGE_BUCKET when not given
+    #[arg(
+        long,
+        env = "CUTOUT_SOURCE_BUCKETS",
+        value_delimiter = ',',
+        value_name = "BUCKET[/PREFIX]"
+    )]
+    pub source_buckets: Vec<String>,
+
+    /// Where outputs may be written: buckets or bucket/prefix, comma-separated; STORAGE_BUCKET when not given
+    #[arg(
+        long,
+        env = "CUTOUT_DESTINATION_BUCKETS",
+        value_delimiter = ',',
+        value_name = "BUCKET[/PREFIX]"
+    )]
+    pub destination_buckets: Vec<String>,
+
+    /// Name of the output when a job gives none: {dir}, {stem}, {ext} of source and format
+    /// [default: {dir}/{stem}.cutout.{ext}; local: outbox/{stem}.cutout.{ext}]
+    #[arg(long, env = "CUTOUT_DESTINATION_TEMPLATE", value_name = "TEMPLATE")]
+    pub destination_template: Option<String>,
+
+    /// Only uploads whose names start with this become jobs [default: all; local: inbox/]
+    #[arg(long, env = "CUTOUT_UPLOAD_PREFIX", value_name = "PREFIX")]
+    pub upload_prefix: Option<String>,
+
+    /// Whether jobs that do not say may replace what their destination holds
+    #[arg(long, env = "CUTOUT_OVERWRITE", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(bool), value_name = "BOOL")]
+    pub overwrite: bool,
+
+    /// Longest time a message's lease is extended for
+    #[arg(long, env = "CUTOUT_MAX_LEASE", default_value = "15m", value_name = "DURATION", value_parser = duration)]
+    pub max_lease: Duration,
+
+    /// Deliveries of one message in local mode before it becomes a dead letter (Pub/Sub has its own policy)
+    #[arg(
+        long,
+        env = "CUTOUT_MAX_ATTEMPTS",
+        default_value_t = 5,
+        value_name = "N"
+    )]
+    pub max_attempts: u32,
+
+    /// Time that jobs in work have to finish after SIGTERM (Cloud Run kills after 10 s)
+    #[arg(long, env = "CUTOUT_DRAIN_TIMEOUT", default_value = "8s", value_name = "DURATION", value_parser = duration)]
+    pub drain_timeout: Duration,
+
+    /// A run of the network that takes longer than this is stuck: /health answers 503
+    #[arg(long, env = "CUTOUT_STUCK_AFTER", default_value = "120s", value_name = "DURATION", value_parser = duration)]
+    pub stuck_after: Duration,
+
+    /// Address of the side port
+    #[arg(
+        long,
+        env = "CUTOUT_HOST",
+        default_value = "0.0.0.0",
+        value_name = "ADDRESS"
+    )]
+    pub host: std::net::IpAddr,
+
+    /// Side port: /startup, /health, /metrics
+    #[arg(long, env = "PORT", default_value_t = 8080, value_name = "PORT")]
+    pub port: u16,
+}
+
+/// Where jobs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IngressKind {
+    /// SQLite queue, directory store, watched inbox.
+    Local,
+    /// Google Pub/Sub with Cloud Storage.
+    PubSub,
+}
+
+impl FromStr for IngressKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "local" => Ok(Self::Local),
+            "pubsub" => Ok(Self::PubSub),
+            _ => Err(format!("{text:?} is not an ingress: use local or pubsub")),
+        }
+    }
+}
+
+/// Memory for photos in work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryBudget {
+    /// From the memory limit, when the network is loaded.
+    Auto,
+    /// As given.
+    Bytes(u64),
+}
+
+impl FromStr for MemoryBudget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        text.parse::<ByteSize>()
+            .map(|size| Self::Bytes(size.as_u64()))
+            .map_err(|_| format!("{text:?} is not a size: write auto, 512MiB, 4GiB, …"))
+    }
+}
+
+impl MemoryBudget {
+    /// Share of the memory limit that photos and network may take together.
+    const SHARE: f64 = 0.6;
+    /// Below this no ordinary photo fits, so the worker would refuse everything.
+    const LEAST: u64 = 256 << 20;
+
+    /// Bytes for photos, given the machine's (or container's) limit and what the loaded network
+    /// takes.
+    pub fn resolve(self, limit: u64, taken: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss
+            )]
+            Self::Auto => (((limit as f64) * Self::SHARE) as u64)
+                .saturating_sub(taken)
+                .max(Self::LEAST),
+        }
+    }
+}
+
+/// A value with a unit: `300s`, `5m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}: write a number with a unit, such as 300s or 5m"))
+}
+
+/// Cores this process may use (cgroup quotas included).
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl LimitArgs {
+    /// Jobs in work at once. Twice the cores, so that one half computes while the other waits
+    /// for the network or the store; two more keep the engine fed on small machines.
+    pub fn max_jobs(&self) -> usize {
+        match self.max_jobs {
+            0 => 2 * cores() + 2,
+            n => n,
+        }
+    }
+}
+
+impl ModelArgs {
+    /// The manifest, with production's overrides applied.
+    pub fn manifest(&self) -> Result<Manifest> {
+        let name = match (&self.model, &self.inspyrenet_mode) {
+            (Some(model), _) => model.clone(),
+            (None, Some(mode)) => match mode.as_str() {
+                "base" | "fast" | "base-nightly" => format!("inspyrenet-{mode}"),
+                _ => {
+                    return Err(invalid(format!(
+                        "INSPIRENET_MODE {mode:?} is not known: use base, fast or base-nightly"
+                    )));
+                }
+            },
+            (None, None) => model::DEFAULT.to_owned(),
+        };
+        let mut manifest = model::find(&name)?;
+        manifest.override_resize(self.inspyrenet_resize.as_deref(), self.target_size)?;
+        Ok(manifest)
+    }
+
+    /// The directory that holds models/ and lib/: as given, or the first that exists of
+    /// `.cache` here, `.cache` above the program (a checkout), `share/cutout` beside the
+    /// program's directory (an installation).
+    pub fn home(&self) -> Result<PathBuf> {
+        if let Some(home) = &self.home {
+            return Ok(home.clone());
+        }
+        let mut places = vec![PathBuf::from(".cache")];
+        if let Ok(program) = std::env::current_exe() {
+            places.extend(
+                program
+                    .ancestors()
+                    .skip(1)
+                    .take(4)
+                    .map(|dir| dir.join(".cache")),
+            );
+            places.extend(
+                program
+                    .ancestors()
+                    .nth(2)
+                    .map(|dir| dir.join("share/cutout")),
+            );
+        }
+        places
+            .iter()
+            .find(|dir| dir.join("models").is_dir())
+            .cloned()
+            .ok_or_else(|| {
+                invalid(format!(
+                    "found no directory with models/ (looked in {}): run `make setup`, or set --home (CUTOUT_HOME)",
+                    places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+                ))
+            })
+    }
+
+    /// Directory of the networks' files.
+    pub fn models_dir(&self) -> Result<PathBuf> {
+        Ok(self.home()?.join("models"))
+    }
+
+    /// Everything a session needs; `model_file` must have been verified by [`model::verify`].
+    pub fn session(&self, manifest: Manifest, model_file: PathBuf) -> Result<SessionConfig> {
+        let ort_library = match &self.ort_lib {
+            Some(file) => file.clone(),
+            None => self.home()?.join("lib").join("libonnxruntime.so"),
+        };
+        Ok(SessionConfig {
+            ort_library,
+            model_file,
+            manifest,
+            provider: self.provider,
+            device_id: self.device_id,
+            threads: match self.threads {
+                0 => cores(),
+                n => n,
+            },
+        })
+    }
+}
+
+/// A place that objects may be read from or written to: a bucket, or a prefix of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedPlace {
+    /// The bucket.
+    pub bucket: String,
+    /// What keys must start with; empty for the whole bucket.
+    pub prefix: String,
+}
+
+impl FromStr for AllowedPlace {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let text = text.trim();
+        let text = text.strip_prefix("gs://").unwrap_or(text);
+        let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
+        // The name's own parser knows what a bucket is called.
+        crate::object::ObjectName::in_bucket(bucket, "x")
+            .map_err(|error| invalid(error.message()))?;
+        Ok(Self {
+            bucket: bucket.to_owned(),
+            prefix: prefix.to_owned(),
+        })
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Code::ConfigInvalid, message)
+}
+
+/// Reads the configuration file that flags or environment name, and makes its values the
+/// defaults of the arguments they belong to, so that they pass the same checks as flags.
+/// Returns the command and the argument ids that the file set.
+pub fn with_file(command: Command, args: &[OsString]) -> Result<(Command, BTreeSet<String>)> {
+    let Some(path) = config_path(&command, args) else {
+        return Ok((command, BTreeSet::new()));
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        invalid(format!(
+            "cannot read the configuration file {}: {error}",
+            path.display()
+        ))
+    })?;
+    apply_file(command, &text, &path)
+}
+
+fn config_path(command: &Command, args: &[OsString]) -> Option<PathBuf> {
+    let matches = command
+        .clone()
+        .ignore_errors(true)
+        .try_get_matches_from(args)
+        .ok()?;
+    let mut deepest = &matches;
+    loop {
+        if let Ok(Some(path)) = deepest.try_get_one::<PathBuf>("config") {
+            return Some(path.clone());
+        }
+        deepest = deepest.subcommand()?.1;
+    }
+}
+
+fn apply_file(command: Command, text: &str, path: &Path) -> Result<(Command, BTreeSet<String>)> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        invalid(format!(
+            "{} is not TOML: {}",
+            path.display(),
+            error.message()
+        ))
+    })?;
+    let mut accepted = BTreeSet::new();
+    collect_long_names(&command, &mut accepted);
+    let mut values = Vec::new();
+    for (key, value) in &table {
+        if !accepted.contains(key) {
+            let names: Vec<_> = accepted.iter().map(String::as_str).collect();
+            return Err(invalid(format!(
+                "{}: {key:?} is not a setting; the settings are {}",
+                path.display(),
+                names.join(", ")
+            )));
+        }
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
+                value.to_string()
+            }
+            toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => items
+                .iter()
+                .filter_map(toml::Value::as_str)
+                .collect::<Vec<_>>()
+                .join(","),
+            _ => {
+                return Err(invalid(format!(
+                    "{}: {key} must be text, a number, true or false, or a list of texts",
+                    path.display()
+                )));
+            }
+        };
+        values.push((key.replace('-', "_"), text));
+    }
+    let ids = values.iter().map(|(id, _)| id.clone()).collect();
+    Ok((set_defaults(command, &values), ids))
+}
+
+/// Settings that a file may not hold: the file's own name, and what only makes sense typed.
+fn is_setting(arg: &Arg) -> bool {
+    arg.get_env().is_some() && arg.get_id() != "config"
+}
+
+fn collect_long_names(command: &Command, names: &mut BTreeSet<String>) {
+    names.extend(
+        command
+            .get_arguments()
+            .filter(|arg| is_setting(arg))
+            .filter_map(|arg| arg.get_long().map(str::to_owned)),
+    );
+    for sub in command.get_subcommands() {
+        collect_long_names(sub, names);
+    }
+}
+
+fn set_defaults(command: Command, values: &[(String, String)]) -> Command {
+    let present: BTreeSet<String> = command
+        .get_arguments()
+        .filter(|arg| is_setting(arg))
+        .map(|arg| arg.get_id().to_string())
+        .collect();
+    let mut command = command;
+    for (id, value) in values.iter().filter(|(id, _)| present.contains(id)) {
+        command = command.mut_arg(id, |arg| arg.default_value(value.clone()));
+    }
+    command.mut_subcommands(|sub| set_defaults(sub, values))
+}
+
+/// Where a setting's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// The configuration file.
+    File,
+    /// An environment variable.
+    Environment,
+    /// A flag.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Environment => "environment",
+            Self::Flag => "flag",
+        })
+    }
+}
+
+/// One line of `cutout config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Long flag without dashes.
+    pub flag: String,
+    /// Its environment variable.
+    pub variable: String,
+    /// The value in effect, as text; empty when unset.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// The effective settings of a parsed command, in the order of its help.
+pub fn settings(
+    command: &Command,
+    matches: &ArgMatches,
+    from_file: &BTreeSet<String>,
+) -> Vec<Setting> {
+    command
+        .get_arguments()
+        .filter_map(|arg| {
+            let id = arg.get_id().as_str();
+            let flag = arg.get_long()?.to_owned();
+            let variable = arg.get_env()?.to_string_lossy().into_owned();
+            let value = matches
+                .try_get_raw(id)
+                .ok()
+                .flatten()
+                .map(|values| {
+                    values
+                        .map(|v| v.to_string_lossy())
+                        .collect::<Vec<_>>()
+                        .join(",")
+                })
+                .unwrap_or_default();
+            let origin = match matches.value_source(id) {
+                Some(ValueSource::CommandLine) => Origin::Flag,
+                Some(ValueSource::EnvVariable) => Origin::Environment,
+                _ if from_file.contains(id) => Origin::File,
+                _ => Origin::Default,
+            };
+            Some(Setting {
+                flag,
+                variable,
+                value,
+                origin,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser, Debug)]
+    struct Probe {
+        #[command(flatten)]
+        limits: LimitArgs,
+        #[command(flatten)]
+        common: CommonArgs,
+    }
+
+    fn parse(file: &str, args: &[&str]) -> Result<(Probe, Vec<Setting>)> {
+        use clap::{CommandFactory, FromArgMatches};
+        let (mut command, ids) = apply_file(Probe::command(), file, Path::new("test.toml"))?;
+        let matches = command
+            .clone()
+            .try_get_matches_from(std::iter::once("probe").chain(args.iter().copied()))
+            .map_err(|error| invalid(error.to_string()))?;
+        command.build();
+        let settings = settings(&command, &matches, &ids);
+        let probe =
+            Probe::from_arg_matches(&matches).map_err(|error| invalid(error.to_string()))?;
+        Ok((probe, settings))
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let file = "max-pixels = 7\njob-timeout = \"5m\"\n";
+        let (probe, settings) = parse(file, &["--max-pixels", "9"]).unwrap();
+        assert_eq!(probe.limits.max_pixels, 9);
+        assert_eq!(probe.limits.job_timeout, Duration::from_secs(300));
+        let origin = |flag: &str| settings.iter().find(|s| s.flag == flag).unwrap().origin;
+        assert_eq!(origin("max-pixels"), Origin::Flag);
+        assert_eq!(origin("job-timeout"), Origin::File);
+        assert_eq!(origin("max-file-bytes"), Origin::Default);
+    }
+
+    #[test]
+    fn an_unknown_key_and_an_impossible_value_in_the_file_are_errors() {
+        let error = parse("max-pixel = 7", &[]).unwrap_err();
+        assert!(error.message().contains("max-pixels"), "{error}");
+        let error = parse("job-timeout = 300", &[]).unwrap_err();
+        assert!(error.message().contains("unit"), "{error}");
+        assert!(parse("max-pixels = [1, 2]", &[]).is_err());
+    }
+
+    #[test]
+    fn the_automatic_budget_leaves_room_for_the_network_and_never_vanishes() {
+        assert_eq!(MemoryBudget::Auto.resolve(10 << 30, 2 << 30), 4 << 30);
+        assert_eq!(
+            MemoryBudget::Auto.resolve(1 << 30, 2 << 30),
+            MemoryBudget::LEAST
+        );
+        assert_eq!("1GiB".parse(), Ok(MemoryBudget::Bytes(1 << 30)));
+        assert!("much".parse::<MemoryBudget>().is_err());
+    }
+
+    #[test]
+    fn an_allowed_place_is_a_bucket_or_a_prefix_of_one() {
+        let place: AllowedPlace = "gs://perkie-uploads/2026/".parse().unwrap();
+        assert_eq!(
+            (place.bucket.as_str(), place.prefix.as_str()),
+            ("perkie-uploads", "2026/")
+        );
+        assert!("".parse::<AllowedPlace>().is_err());
+        assert!("Not A Bucket".parse::<AllowedPlace>().is_err());
+    }
+}
