@@ -21,14 +21,20 @@ say() { printf 'demo: %s\n' "$*"; }
 fail() {
     say "FAILED: $*" >&2
     stop
+    # A worker that drains is given the ten seconds that Cloud Run would give it.
+    for _ in $(seq 50); do
+        is_alive || break
+        sleep 0.2
+    done
+    if is_alive; then kill -s KILL "$pid"; fi
     exit 1
 }
 
 pid=
 stopping=
-# The worker exits at once on a second signal, so one request to stop is passed on exactly once.
+is_alive() { [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; }
 stop() {
-    if [ -n "$pid" ]; then kill -s TERM "$pid" 2>/dev/null || true; fi
+    if is_alive; then kill -s TERM "$pid" || true; fi
 }
 trap 'stopping=1; stop' INT TERM HUP
 
@@ -70,7 +76,7 @@ wait_until() {
     local deadline=$((SECONDS + patience))
     until "$1"; do
         [ -z "$stopping" ] || return 1
-        kill -0 "$pid" 2>/dev/null || fail "the worker died before $2; its log is above"
+        is_alive || fail "the worker died before $2; its log is above"
         [ "$SECONDS" -lt "$deadline" ] || fail "no sign of $2 after $patience s"
         sleep 0.2
     done
@@ -80,7 +86,7 @@ wait_until() {
 finish() {
     local status=0 again
     wait "$pid" || status=$?
-    while kill -0 "$pid" 2>/dev/null; do
+    while is_alive; do
         status=0
         wait "$pid" || status=$?
     done
@@ -107,7 +113,8 @@ for photo in samples/*.jpg; do
 done
 rmdir "$root/.incoming"
 
-# In a session of its own, so that Ctrl-C reaches this script alone and not the worker a second time.
+# In a session of its own, so that Ctrl-C reaches this script alone: the worker would take
+# the terminal's signal and this script's for two, and exits at once on the second.
 setsid "$worker" worker --ingress local --root "$root" --port "$port" &
 pid=$!
 
