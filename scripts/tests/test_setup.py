@@ -180,7 +180,7 @@ class Placing(InACache):
         with files.exclusive(self.cache, self.said.append):
             with (self.cache / "setup.lock").open("w") as other:
                 with self.assertRaises(BlockingIOError):
-                    files.fcntl.flock(other, files.fcntl.LOCK_EX | files.fcntl.LOCK_NB)
+                    files.fcntl.flock(other, files.fcntl.LOCK_SH | files.fcntl.LOCK_NB)
 
 
 class Tools(unittest.TestCase):
