@@ -42,7 +42,8 @@ def write(name: str, data: bytes, what: str, outcome: str, expected: Image.Image
     shown = ""
     if expected is not None:
         picture = f"{name}.expected.png"
-        expected.save(IMAGES / picture, optimize=True)
+        # Without a profile: sRGB is understood, and LittleCMS writes the time of day into its own.
+        expected.save(IMAGES / picture, optimize=True, icc_profile=None)
         shown = f"`{picture}`"
     rows.append(f"| `{name}` | {what} | {outcome} | {shown} |")
 
@@ -216,9 +217,10 @@ Made by `tests/reference/make_images.py` (`make fixtures`), which writes this fi
 from the sample photos; most show the {SIZE[0]}×{SIZE[1]} picture of `orientation-reference.png`.
 
 *Expected* is what Pillow, or for profiles LittleCMS, makes of the same file, in 8-bit sRGB. Lossless
-inputs match it exactly. CMYK without a profile becomes (255 - C)(255 - K) / 255 and so on. JPEG and lossy WebP decoders may differ by rounding and by how they enlarge
-the colour channels. For 16-bit inputs it is each level / 257, rounded; a decoder that drops the low
-byte differs by one level. The codes are those of the job's result.
+inputs match it exactly. CMYK without a profile becomes (255 - C)(255 - K) / 255 and so on. JPEG and
+lossy WebP decoders may differ by rounding and by how they enlarge the colour channels. For 16-bit
+inputs it is each level / 257, rounded; a decoder that drops the low byte differs by one level.
+The codes are those of the job's result.
 
 | file | what it is | what should happen | expected picture |
 |---|---|---|---|
