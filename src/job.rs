@@ -16,6 +16,13 @@ use crate::object::{Generation, ObjectName, ObjectRef};
 /// The version of the message format that this build speaks.
 pub const VERSION: u32 = 1;
 
+/// Metadata key of every object the worker writes: the key of the job that wrote it. Storage
+/// notifications about objects that carry it are skipped, so no output becomes a job.
+pub const MARKER: &str = "cutout-job";
+
+/// Metadata keys that start with this are the worker's own.
+const OWN_METADATA: &str = "cutout-";
+
 /// Largest `metadata`, as the JSON bytes of the object: it is copied into object metadata,
 /// which Cloud Storage limits to 8 KiB together with our own marker.
 const MAX_METADATA_BYTES: usize = 4 * 1024;
@@ -436,6 +443,11 @@ impl Job {
                 "effect {effect:?} is not known: this version has none; leave `effects` out"
             )));
         }
+        if let Some(key) = self.metadata.keys().find(|key| key.starts_with(OWN_METADATA)) {
+            return Err(invalid(format!(
+                "metadata key {key:?}: names that start with {OWN_METADATA:?} are the worker's own"
+            )));
+        }
         let metadata: usize = self.metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
         if metadata > MAX_METADATA_BYTES {
             return Err(invalid(format!(
@@ -443,6 +455,16 @@ impl Job {
             )));
         }
         Ok(())
+    }
+
+    /// The `job_id` of a message that is not a valid job, so that even its failure reaches
+    /// whoever waits for it.
+    pub fn claimed_id(json: &[u8]) -> Option<String> {
+        let message: serde_json::Value = serde_json::from_slice(json).ok()?;
+        let id = message.get("job_id")?.as_str()?;
+        let usable =
+            !id.is_empty() && id.len() <= MAX_JOB_ID_BYTES && !id.chars().any(char::is_control);
+        usable.then(|| id.to_owned())
     }
 
     /// What makes two deliveries the same job: source and generation, options and network, as
@@ -664,6 +686,15 @@ mod tests {
             let error = Job::parse(bad.as_bytes()).expect_err(bad);
             assert_eq!(error.code(), Code::InvalidJob, "{bad}");
         }
+    }
+
+    #[test]
+    fn an_invalid_job_still_says_whose_it_is() {
+        let json = br#"{"job_id":"order-7","source":7}"#;
+        assert!(Job::parse(json).is_err());
+        assert_eq!(Job::claimed_id(json).as_deref(), Some("order-7"));
+        assert_eq!(Job::claimed_id(br#"{"job_id":""}"#), None);
+        assert_eq!(Job::claimed_id(b"not json"), None);
     }
 
     #[test]

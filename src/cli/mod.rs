@@ -1,0 +1,210 @@
+//! The command line: one file for each command. The only place that knows every module.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::config::{self, CommonArgs, ModelArgs};
+use crate::engine::Engine;
+use crate::engine::session::SessionConfig;
+use crate::error::{Code, Error};
+use crate::job::{Format, Kind, Output, Padding, Size};
+use crate::model;
+use crate::telemetry::logs;
+
+mod bench;
+mod config_cmd;
+mod model_cmd;
+mod publish;
+mod remove;
+mod worker;
+
+/// Removes the background from product and pet photos at shop scale.
+#[derive(Parser)]
+#[command(name = "cutout", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Subcommand)]
+enum Cmd {
+    /// Pull jobs, cut out, write PNGs, publish results
+    #[command(after_help = worker::NOTES)]
+    Worker(Box<worker::Cmd>),
+    /// Publish jobs, and wait for their results if asked to
+    Publish(Box<publish::Cmd>),
+    /// Cut out photos here and now, without any queue
+    Remove(Box<remove::Cmd>),
+    /// List and check networks
+    Model(model_cmd::Cmd),
+    /// Print the worker's effective configuration and where each value comes from
+    Config(Box<config_cmd::Cmd>),
+    /// Measure: where the time of a photo goes, next to a bare run of the network
+    Bench(bench::Cmd),
+}
+
+/// What a command gets besides its own arguments.
+struct Context {
+    /// The command line as clap knows it, for `cutout config`.
+    command: Command,
+    /// What was typed, likewise.
+    matches: ArgMatches,
+    /// Argument ids that the configuration file set.
+    from_file: BTreeSet<String>,
+    /// Progress bars, which log lines make room for.
+    progress: MultiProgress,
+}
+
+/// Parses the command line and runs the command. Exit codes: 0 done, 1 something failed (said
+/// on standard error), 2 wrong usage or configuration.
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let (mut command, from_file) = match config::with_file(Cli::command(), &args) {
+        Ok(pair) => pair,
+        Err(error) => return complain(&error),
+    };
+    command.build();
+    let matches = match command.clone().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => error.exit(),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let context = Context {
+        command,
+        matches,
+        from_file,
+        progress: MultiProgress::new(),
+    };
+    if let Err(error) = logs::init(&cli.common.log_level, &cli.common.log_format, &context.progress) {
+        return complain(&error);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return complain(&Error::new(Code::ConfigInvalid, "cannot start threads").caused_by(error));
+        }
+    };
+    let ended = runtime.block_on(async {
+        match cli.command {
+            Cmd::Worker(cmd) => cmd.run(&context).await,
+            Cmd::Publish(cmd) => cmd.run(&context).await,
+            Cmd::Remove(cmd) => cmd.run(&context).await,
+            Cmd::Model(cmd) => cmd.run().await,
+            Cmd::Config(cmd) => cmd.run(&context),
+            Cmd::Bench(cmd) => cmd.run(&context).await,
+        }
+    });
+    // Threads that still work on pixels nobody waits for must not hold up the exit.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => code,
+        Err(error) => match error.downcast::<Error>() {
+            Ok(error) => complain(&error),
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn complain(error: &Error) -> ExitCode {
+    eprintln!("error: {} ({})", error.chain(), error.code());
+    match error.code() {
+        Code::ConfigInvalid | Code::InvalidJob => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Verifies the network's file and starts the engine.
+async fn start_engine(args: &ModelArgs) -> crate::error::Result<Engine> {
+    Engine::start(session_config(args).await?).await
+}
+
+/// Finds and verifies what a session is made from.
+async fn session_config(args: &ModelArgs) -> crate::error::Result<SessionConfig> {
+    let manifest = args.manifest()?;
+    let models_dir = args.models_dir()?;
+    let (manifest, file) = tokio::task::spawn_blocking(move || {
+        model::verify(&manifest, &models_dir).map(|file| (manifest, file))
+    })
+    .await
+    .map_err(|error| Error::new(Code::Internal, "cannot verify the model").caused_by(error))??;
+    args.session(manifest, file)
+}
+
+/// A bar that says how far, how fast and how long still.
+fn progress_bar(context: &Context, length: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{prefix:>10} [{bar:40}] {pos}/{len} {per_sec} {elapsed_precise}, {eta} left {wide_msg}",
+    )
+    .expect("the template is a constant")
+    .progress_chars("=> ");
+    context
+        .progress
+        .add(ProgressBar::new(length).with_style(style).with_prefix(what))
+}
+
+/// What the output looks like: the job's `output`, as flags.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+struct OutputArgs {
+    /// rgba, mask, white, green, color:#rrggbb, blur, overlay, or image:OBJECT
+    #[arg(long, default_value = "rgba", value_name = "KIND")]
+    kind: Kind,
+
+    /// png or webp (lossless)
+    #[arg(long, default_value = "png", value_name = "FORMAT", value_parser = format)]
+    format: Format,
+
+    /// Longest side in pixels, or a box WxH to fit into
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Size>,
+
+    /// Let --size enlarge too
+    #[arg(long)]
+    upscale: bool,
+
+    /// Crop to the subject
+    #[arg(long)]
+    crop: bool,
+
+    /// Room around a cropped subject: pixels, or percent of its longer side
+    #[arg(long, default_value = "0", value_name = "PADDING")]
+    padding: Padding,
+
+    /// Dots per inch, written into the file
+    #[arg(long, default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    dpi: u32,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "png" => Ok(Format::Png),
+        "webp" => Ok(Format::Webp),
+        _ => Err(format!("{text:?} is not a format: use png or webp")),
+    }
+}
+
+impl OutputArgs {
+    fn output(&self) -> Output {
+        Output {
+            format: self.format,
+            kind: self.kind.clone(),
+            background: None,
+            size: self.size,
+            upscale: self.upscale,
+            crop: self.crop,
+            padding: self.padding,
+            dpi: self.dpi,
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! `cutout remove`: cuts out photos here and now, without any queue.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+use futures::StreamExt;
+use tokio_util::task::AbortOnDropHandle;
+use walkdir::WalkDir;
+
+use super::{Context, OutputArgs, progress_bar};
+use crate::config::{LimitArgs, ModelArgs, cores};
+use crate::error::{Code, Error, Result};
+use crate::job::{Kind, Output};
+use crate::pipeline::budget::Budget;
+use crate::pipeline::cpu::CpuPool;
+use crate::pipeline::cutout::{Charged, Cutter};
+use crate::pipeline::decode::Limits;
+use crate::telemetry::memory;
+
+/// File names that are taken for photos when a folder is given; a file named on the command
+/// line is always taken. What a file really is, its content decides.
+const PHOTO_EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+
+#[derive(Args)]
+pub struct Cmd {
+    /// Photos, or folders of photos
+    #[arg(required = true, value_name = "IN")]
+    inputs: Vec<PathBuf>,
+
+    /// Output folder; or, for a single photo, a file name that ends in .png or .webp
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+
+    /// Replace files that exist
+    #[arg(long)]
+    overwrite: bool,
+
+    #[command(flatten)]
+    look: OutputArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// One photo and where its cut-out goes.
+#[derive(Debug, PartialEq, Eq)]
+struct Task {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+impl Cmd {
+    pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
+        let output = self.look.output();
+        let tasks = plan(&self.inputs, &self.output, &output)?;
+        let background = match output.effective_kind() {
+            Kind::Image(object) => {
+                let path = object.name.key();
+                Some(Bytes::from(std::fs::read(path).with_context(|| format!("cannot read the background {path}"))?))
+            }
+            _ => None,
+        };
+        let engine = super::start_engine(&self.model).await?;
+        let limit = memory::limit();
+        let cutter = Cutter {
+            engine,
+            memory: Budget::new(self.limits.memory_budget.resolve(limit, memory::resident())),
+            cpu: CpuPool::new(cores()),
+            limits: Limits {
+                max_pixels: self.limits.max_pixels,
+                ..Limits::default()
+            },
+        };
+        let bar = progress_bar(context, tasks.len() as u64, "cut out");
+        let begun = Instant::now();
+        let mut failures = 0_usize;
+        let total = tasks.len();
+        let mut done = futures::stream::iter(tasks)
+            .map(|task| {
+                let (cutter, output, background) = (cutter.clone(), output.clone(), background.clone());
+                let (overwrite, largest, patience) =
+                    (self.overwrite, self.limits.max_file_bytes.as_u64(), self.limits.job_timeout);
+                let work = tokio::spawn(async move {
+                    let answer = cut(&cutter, &task, &output, background, overwrite, largest, patience).await;
+                    (task, answer)
+                });
+                AbortOnDropHandle::new(work)
+            })
+            .buffer_unordered(self.limits.max_jobs());
+        while let Some(ended) = done.next().await {
+            let (task, answer) = ended.context("a photo's task ended early")?;
+            bar.inc(1);
+            match answer {
+                Ok(()) => tracing::debug!(from = %task.from.display(), to = %task.to.display(), "cut out"),
+                Err(error) => {
+                    failures += 1;
+                    bar.suspend(|| eprintln!("{}: {} ({})", task.from.display(), error.chain(), error.code()));
+                }
+            }
+        }
+        bar.finish_and_clear();
+        let seconds = begun.elapsed().as_secs_f64();
+        eprintln!(
+            "{} of {total} cut out into {} in {seconds:.1} s",
+            total - failures,
+            self.output.display()
+        );
+        Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+async fn cut(
+    cutter: &Cutter,
+    task: &Task,
+    output: &Output,
+    background: Option<Bytes>,
+    overwrite: bool,
+    largest: u64,
+    patience: Duration,
+) -> Result<()> {
+    if !overwrite && tokio::fs::try_exists(&task.to).await.unwrap_or(false) {
+        return Err(Error::new(
+            Code::DestinationExists,
+            format!("{} exists: delete it or use --overwrite", task.to.display()),
+        ));
+    }
+    let unreadable = |error: std::io::Error| {
+        Error::new(Code::SourceNotFound, "cannot read the photo").caused_by(error)
+    };
+    let size = tokio::fs::metadata(&task.from).await.map_err(unreadable)?.len();
+    if size > largest {
+        return Err(Error::new(
+            Code::FileTooLarge,
+            format!("the file has {size} bytes, more than {largest} (--max-file-bytes)"),
+        ));
+    }
+    let bytes = tokio::fs::read(&task.from).await.map_err(unreadable)?;
+    let free = |bytes: Bytes| Charged { bytes, paid: None };
+    let (encoded, _) = cutter
+        .cut_out(free(bytes.into()), background.map(free), output, Instant::now() + patience)
+        .await?;
+    let to = task.to.clone();
+    tokio::task::spawn_blocking(move || write_whole(&to, &encoded.bytes, overwrite))
+        .await
+        .map_err(|error| Error::new(Code::Internal, "the file could not be written").caused_by(error))?
+}
+
+/// Writes a file that is either whole or not there.
+fn write_whole(to: &Path, bytes: &[u8], overwrite: bool) -> Result<()> {
+    use std::io::Write;
+    let unwritable = |error: std::io::Error| {
+        Error::new(Code::StorageUnavailable, format!("cannot write {}", to.display())).caused_by(error)
+    };
+    let folder = match to.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(folder).map_err(unwritable)?;
+    // A temporary file is private by default; a cut-out is as public as the umask allows.
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(unwritable)?;
+    file.write_all(bytes).map_err(unwritable)?;
+    let kept = if overwrite { file.persist(to) } else { file.persist_noclobber(to) };
+    kept.map(drop).map_err(|error| unwritable(error.error))
+}
+
+/// Which photo goes where. Two photos that would write the same file are refused, as the second
+/// would be lost.
+fn plan(inputs: &[PathBuf], out: &Path, output: &Output) -> anyhow::Result<Vec<Task>> {
+    let extension = output.format.extension();
+    let names_a_file = out.extension().is_some_and(|e| e == "png" || e == "webp") && !out.is_dir();
+    if names_a_file {
+        let [input] = inputs else {
+            anyhow::bail!("-o {} names a file, but there are several photos: name a folder", out.display());
+        };
+        anyhow::ensure!(!input.is_dir(), "-o {} names a file, but {} is a folder: name a folder", out.display(), input.display());
+        anyhow::ensure!(
+            out.extension().is_some_and(|e| e == extension),
+            "-o {} does not end in .{extension}, the format that is written (--format)",
+            out.display()
+        );
+        return Ok(vec![Task { from: input.clone(), to: out.to_owned() }]);
+    }
+    let mut targets: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    let mut add = |from: PathBuf, relative: &Path| {
+        let to = out.join(relative).with_extension(extension);
+        anyhow::ensure!(
+            std::path::absolute(&to)? != std::path::absolute(&from)?,
+            "{} would replace itself: choose another output folder",
+            from.display()
+        );
+        if let Some(other) = targets.insert(to.clone(), from.clone()) {
+            anyhow::bail!(
+                "{} and {} would both become {}: give them to separate runs",
+                other.display(), from.display(), to.display()
+            );
+        }
+        Ok(())
+    };
+    for input in inputs {
+        if !input.is_dir() {
+            let name = input.file_name().with_context(|| format!("{} is not a file", input.display()))?;
+            add(input.clone(), Path::new(name))?;
+            continue;
+        }
+        for photo in photos_below(input, Some(out))? {
+            let relative = photo.strip_prefix(input)?.to_owned();
+            add(photo, &relative)?;
+        }
+    }
+    anyhow::ensure!(!targets.is_empty(), "no photos found ({})", PHOTO_EXTENSIONS.join(", "));
+    Ok(targets.into_iter().map(|(to, from)| Task { from, to }).collect())
+}
+
+/// The photos that are named, and those below the folders that are named.
+pub fn photos(inputs: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut photos = Vec::new();
+    for input in inputs {
+        if input.is_dir() {
+            photos.extend(photos_below(input, None)?);
+        } else {
+            photos.push(input.clone());
+        }
+    }
+    anyhow::ensure!(!photos.is_empty(), "no photos found ({})", PHOTO_EXTENSIONS.join(", "));
+    Ok(photos)
+}
+
+/// The photos in a folder, by name. `out` may lie inside it: its files are outputs, not photos.
+fn photos_below(folder: &Path, out: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
+    let out = out.map(std::path::absolute).transpose()?;
+    let is_output = |entry: &walkdir::DirEntry| {
+        entry.depth() > 0 && std::path::absolute(entry.path()).ok() == out && out.is_some()
+    };
+    let mut photos = Vec::new();
+    let walk = WalkDir::new(folder).follow_links(true).sort_by_file_name();
+    for entry in walk.into_iter().filter_entry(|entry| !is_output(entry)) {
+        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+        let named_so = entry.path().extension().and_then(|e| e.to_str()).is_some_and(|e| {
+            PHOTO_EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(e))
+        });
+        if entry.file_type().is_file() && named_so {
+            photos.push(entry.into_path());
+        }
+    }
+    Ok(photos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(path: &Path) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"").unwrap();
+    }
+
+    #[test]
+    fn folders_keep_their_structure_and_other_files_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["in/a.jpg", "in/sub/B.JPEG", "in/notes.txt", "in/out/old.png"] {
+            touch(&dir.path().join(name));
+        }
+        let out = dir.path().join("in/out");
+        let tasks = plan(&[dir.path().join("in")], &out, &Output::default()).unwrap();
+        let to: Vec<_> = tasks.iter().map(|t| t.to.strip_prefix(&out).unwrap().to_owned()).collect();
+        assert_eq!(to, [Path::new("a.png"), Path::new("sub/B.png")]);
+    }
+
+    #[test]
+    fn two_photos_for_one_file_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.jpg", "a.png"] {
+            touch(&dir.path().join(name));
+        }
+        let inputs = [dir.path().join("a.jpg"), dir.path().join("a.png")];
+        let error = plan(&inputs, Path::new("out"), &Output::default()).unwrap_err();
+        assert!(error.to_string().contains("both"), "{error}");
+    }
+
+    #[test]
+    fn a_photo_never_replaces_itself() {
+        let inputs = [PathBuf::from("photos/a.png")];
+        let error = plan(&inputs, Path::new("photos"), &Output::default()).unwrap_err();
+        assert!(error.to_string().contains("itself"), "{error}");
+    }
+
+    #[test]
+    fn a_file_name_as_output_takes_one_photo_of_its_own_format() {
+        let one = [PathBuf::from("a.jpg")];
+        let tasks = plan(&one, Path::new("b.png"), &Output::default()).unwrap();
+        assert_eq!(tasks[0].to, Path::new("b.png"));
+        assert!(plan(&one, Path::new("b.webp"), &Output::default()).is_err());
+        let two = [PathBuf::from("a.jpg"), PathBuf::from("c.jpg")];
+        assert!(plan(&two, Path::new("b.png"), &Output::default()).is_err());
+    }
+}

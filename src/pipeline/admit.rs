@@ -1,0 +1,170 @@
+//! What a job may touch, and where its output goes: decided before anything is read.
+
+use crate::config::AllowedPlace;
+use crate::destination::Template;
+use crate::error::{Code, Error, Result};
+use crate::job::{Job, Kind};
+use crate::object::{ObjectName, ObjectRef};
+
+/// The rules of one worker.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Where photos (and backgrounds) may be read from; `None` for a directory store, which is
+    /// its own fence.
+    pub sources: Option<Vec<AllowedPlace>>,
+    /// Where outputs may be written; `None` for a directory store.
+    pub destinations: Option<Vec<AllowedPlace>>,
+    /// Bucket of outputs whose job names no destination; `None` for a directory store.
+    pub bucket: Option<String>,
+    /// Their names.
+    pub template: Template,
+    /// Whether jobs that do not say may replace what their destination holds.
+    pub overwrite: bool,
+    /// The network that is loaded.
+    pub model: String,
+}
+
+/// A job that may be worked on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admitted {
+    /// The job.
+    pub job: Job,
+    /// Where its output goes.
+    pub destination: ObjectName,
+    /// Whether it may replace what is there.
+    pub overwrite: bool,
+    /// The picture behind the subject, where the job names one.
+    pub background: Option<ObjectRef>,
+}
+
+impl Policy {
+    /// Checks a job against the rules and fills in what it leaves open.
+    pub fn admit(&self, job: Job) -> Result<Admitted> {
+        if let Some(model) = &job.model
+            && *model != self.model
+        {
+            return Err(Error::new(
+                Code::ModelUnavailable,
+                format!(
+                    "the job asks for model {model:?}, and this worker has {:?}: leave `model` out, or send the job to a worker that has it",
+                    self.model
+                ),
+            ));
+        }
+        allowed(&job.source.name, self.sources.as_deref(), "read from", "--source-buckets")?;
+        let background = match job.output.effective_kind() {
+            Kind::Image(object) => {
+                allowed(&object.name, self.sources.as_deref(), "read from", "--source-buckets")?;
+                Some(object.clone())
+            }
+            _ => None,
+        };
+        let destination = match &job.destination {
+            Some(destination) => destination.clone(),
+            None => {
+                let key = self.template.render(&job.source.name, job.output.format.extension());
+                match &self.bucket {
+                    Some(bucket) => ObjectName::in_bucket(bucket.clone(), key)?,
+                    None => ObjectName::local(key)?,
+                }
+            }
+        };
+        allowed(&destination, self.destinations.as_deref(), "write to", "--destination-buckets")?;
+        if destination == job.source.name {
+            return Err(Error::new(
+                Code::InvalidJob,
+                format!("source and destination are both {destination}: the photo would be replaced"),
+            ));
+        }
+        Ok(Admitted {
+            destination,
+            overwrite: job.overwrite.unwrap_or(self.overwrite),
+            background,
+            job,
+        })
+    }
+}
+
+fn allowed(name: &ObjectName, places: Option<&[AllowedPlace]>, what: &str, flag: &str) -> Result<()> {
+    let Some(places) = places else {
+        if name.bucket().is_none() {
+            return Ok(());
+        }
+        return Err(Error::new(
+            Code::InvalidJob,
+            format!("{name}: this worker has a directory store; name the photo by a path relative to its root"),
+        ));
+    };
+    let Some(bucket) = name.bucket() else {
+        return Err(Error::new(
+            Code::InvalidJob,
+            format!("{name}: this worker reads from Cloud Storage; write gs://bucket/object"),
+        ));
+    };
+    if places
+        .iter()
+        .any(|place| place.bucket == bucket && name.key().starts_with(&place.prefix))
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::BucketForbidden,
+        format!("this worker may not {what} {name}: add its bucket (or bucket/prefix) to {flag}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy {
+            sources: Some(vec!["perkie-uploads/2026/".parse().unwrap(), "perkie-results".parse().unwrap()]),
+            destinations: Some(vec!["perkie-results".parse().unwrap()]),
+            bucket: Some("perkie-results".into()),
+            template: "{dir}/{stem}.cutout.{ext}".parse().unwrap(),
+            overwrite: false,
+            model: "isnet-medium".into(),
+        }
+    }
+
+    fn admit(json: &str) -> Result<Admitted> {
+        policy().admit(Job::parse(json.as_bytes())?)
+    }
+
+    #[test]
+    fn a_job_without_destination_gets_one_from_the_template() {
+        let admitted = admit(r#"{"source":"gs://perkie-uploads/2026/11/rex.jpg"}"#).unwrap();
+        assert_eq!(admitted.destination.to_string(), "gs://perkie-results/2026/11/rex.cutout.png");
+        assert!(!admitted.overwrite);
+    }
+
+    #[test]
+    fn buckets_and_prefixes_off_the_list_are_forbidden_for_every_object_a_job_names() {
+        for json in [
+            r#"{"source":"gs://somebody-else/rex.jpg"}"#,
+            r#"{"source":"gs://perkie-uploads/2025/rex.jpg"}"#,
+            r#"{"source":"gs://perkie-uploads/2026/rex.jpg","destination":"gs://perkie-uploads/2026/rex.png"}"#,
+            r#"{"source":"gs://perkie-uploads/2026/rex.jpg","output":{"kind":"image:gs://secrets/x.png"}}"#,
+            r##"{"source":"gs://perkie-uploads/2026/rex.jpg","output":{"background":"image:gs://secrets/x.png"}}"##,
+        ] {
+            assert_eq!(admit(json).unwrap_err().code(), Code::BucketForbidden, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_local_path_in_the_cloud_and_a_bucket_in_a_directory_are_invalid() {
+        assert_eq!(admit(r#"{"source":"inbox/rex.jpg"}"#).unwrap_err().code(), Code::InvalidJob);
+        let local = Policy { sources: None, destinations: None, bucket: None, ..policy() };
+        let job = Job::new("gs://perkie-uploads/rex.jpg".parse().unwrap());
+        assert_eq!(local.admit(job).unwrap_err().code(), Code::InvalidJob);
+    }
+
+    #[test]
+    fn a_photo_is_never_its_own_destination_and_another_model_is_not_here() {
+        let same = r#"{"source":"gs://perkie-results/a.png","destination":"gs://perkie-results/a.png","overwrite":true}"#;
+        assert_eq!(admit(same).unwrap_err().code(), Code::InvalidJob);
+        let other = r#"{"source":"gs://perkie-results/a.png","model":"u2net"}"#;
+        assert_eq!(admit(other).unwrap_err().code(), Code::ModelUnavailable);
+    }
+}

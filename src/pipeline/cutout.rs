@@ -1,0 +1,157 @@
+//! From a photo's bytes to the finished file's bytes: everything but storage.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::budget::{Budget, Share};
+use super::cpu::CpuPool;
+use super::decode::{self, Limits, Photo};
+use super::encode::{self, Encoded};
+use super::{compose, matte, preprocess};
+use crate::engine::Engine;
+use crate::error::{Code, Error, Result};
+use crate::job::Output;
+
+/// What turns photos into cut-outs, shared by all jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct Cutter {
+    /// The network.
+    pub engine: Engine,
+    /// Memory for decoded pixels.
+    pub memory: Budget,
+    /// Cores for pixels.
+    pub cpu: CpuPool,
+    /// What a photo may be.
+    pub limits: Limits,
+}
+
+/// A file in memory, with the share of a budget that pays for it.
+pub struct Charged {
+    /// The file's content.
+    pub bytes: Bytes,
+    /// Given back when the file is dropped; `None` where nobody counts.
+    pub paid: Option<Share>,
+}
+
+/// Where the time of one photo went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Waiting for memory, a core or the engine.
+    pub wait: Duration,
+    /// Decoding, and preparing the network's input.
+    pub decode: Duration,
+    /// The network.
+    pub infer: Duration,
+    /// Matte to full size, composition.
+    pub compose: Duration,
+    /// Encoding.
+    pub encode: Duration,
+}
+
+impl Cutter {
+    /// Cuts out one photo. `background` holds the file of an `image:` background.
+    ///
+    /// Memory is taken before the first pixel is decoded, by what the header says, and given
+    /// back when the finished file is all that is left. Cancel-safe: a dropped future gives its
+    /// memory back as soon as the pixels it was working on are gone.
+    pub async fn cut_out(
+        &self,
+        file: Charged,
+        background: Option<Charged>,
+        output: &Output,
+        deadline: Instant,
+    ) -> Result<(Encoded, Spent)> {
+        let mut spent = Spent::default();
+        let limits = self.limits;
+        let mut needed = self.engine.info().manifest.tensor_bytes();
+        let header = decode::sniff(&file.bytes, &limits)?;
+        needed += header.decode_bytes();
+        let background = match background {
+            Some(file) => {
+                let header = decode::sniff(&file.bytes, &limits).map_err(of_background)?;
+                needed += header.decode_bytes();
+                Some((file, header))
+            }
+            None => None,
+        };
+
+        let asked = Instant::now();
+        let share = tokio::time::timeout_at(deadline.into(), self.memory.take(needed))
+            .await
+            .map_err(|_| {
+                Error::new(
+                    Code::OutOfBudget,
+                    format!(
+                        "no {} MiB of memory became free before the job's deadline; it is tried again",
+                        needed >> 20
+                    ),
+                )
+            })??;
+        let share = Arc::new(share);
+        spent.wait += asked.elapsed();
+
+        let manifest = self.engine.info().manifest.clone();
+        let held = Arc::clone(&share);
+        let ((photo, tensor, took), waited) = self
+            .cpu
+            .run(move || {
+                let _held = held;
+                let begun = Instant::now();
+                let photo = decode::decode(&file.bytes, &header, &limits)?;
+                drop(file);
+                let tensor = preprocess::to_tensor(&photo, &manifest.input, &manifest.resize)?;
+                Ok((photo, tensor, begun.elapsed()))
+            })
+            .await?;
+        spent.wait += waited;
+        spent.decode = took;
+
+        let inference = self.engine.infer(tensor).await?;
+        spent.wait += inference.waited;
+        spent.infer = inference.ran;
+
+        let manifest = self.engine.info().manifest.clone();
+        let output = output.clone();
+        let held = Arc::clone(&share);
+        let ((encoded, composed, took), waited) = self
+            .cpu
+            .run(move || {
+                let _held = held;
+                let begun = Instant::now();
+                let mut matte = inference.matte;
+                matte::finish(&mut matte, &manifest.output)?;
+                let alpha =
+                    matte::to_full_size(&matte, photo.width, photo.height, manifest.output.resize);
+                let background = match background {
+                    Some((file, header)) => {
+                        Some(decode::decode(&file.bytes, &header, &limits).map_err(of_background)?)
+                    }
+                    None => None,
+                };
+                let picture = compose::compose(photo, alpha, &output, background.as_ref())?;
+                drop::<Option<Photo>>(background);
+                let composed = begun.elapsed();
+                let begun = Instant::now();
+                let encoded = encode::encode(&picture, &output)?;
+                Ok((encoded, composed, begun.elapsed()))
+            })
+            .await?;
+        spent.wait += waited;
+        spent.compose = composed;
+        spent.encode = took;
+        Ok((encoded, spent))
+    }
+}
+
+/// A background that cannot be used is the job's fault, but not the photo's.
+fn of_background(error: Error) -> Error {
+    match error.code() {
+        Code::ImageCorrupt | Code::ImageTooLarge | Code::UnsupportedFormat => Error::new(
+            error.code(),
+            format!("the background image: {}", error.message()),
+        ),
+        _ => error,
+    }
+}

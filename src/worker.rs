@@ -1,0 +1,321 @@
+//! Pulls deliveries, walks each through the pipeline, answers it: result first, ack last.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::error::{Class, Code, Error, Result};
+use crate::ingress::notification::{self, Admission, NotificationPolicy};
+use crate::ingress::{Delivery, Egress, Ingress, Lease, Message};
+use crate::job::{ErrorBody, Job, JobResult, Status, Timings, VERSION};
+use crate::pipeline::{Arrival, Pipeline};
+use crate::side::health::Health;
+use crate::telemetry::metrics::{Metrics, Stage};
+
+/// What one worker is made of.
+pub struct Worker {
+    /// What turns jobs into outputs.
+    pub pipeline: Pipeline,
+    /// Where results and dead letters go.
+    pub egress: Arc<dyn Egress>,
+    /// Which upload notifications become jobs.
+    pub notifications: NotificationPolicy,
+    /// Jobs in work at once.
+    pub max_jobs: usize,
+    /// Time that jobs in work have after a stop.
+    pub drain_timeout: Duration,
+    /// Where /health learns about the queue.
+    pub health: Arc<Health>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// What to tell the queue about a delivery.
+enum Verdict {
+    Ack,
+    Nack,
+}
+
+impl Worker {
+    /// Works until `stop` is cancelled or a fatal error occurs; drains either way. After the
+    /// drain timeout the jobs still in work are given back to the queue at once.
+    pub async fn run(self, mut ingress: Box<dyn Ingress>, stop: CancellationToken) -> Result<()> {
+        let worker = Arc::new(self);
+        let ingress_name = ingress.name();
+        let places = Arc::new(Semaphore::new(worker.max_jobs));
+        let (tasks, give_up) = (TaskTracker::new(), CancellationToken::new());
+        let (fatal, mut fatalities) = mpsc::channel::<Error>(1);
+
+        let ended = loop {
+            let delivery = tokio::select! {
+                biased;
+                () = stop.cancelled() => break Ok(()),
+                Some(error) = fatalities.recv() => break Err(error),
+                next = next_delivery(ingress.as_mut(), &places) => next,
+            };
+            let (delivery, place) = match delivery {
+                Ok(pair) => pair,
+                Err(error) if error.class() == Class::Fatal => break Err(error),
+                Err(error) => {
+                    tracing::warn!(code = %error.code(), error = error.chain(), "the queue did not answer; trying again");
+                    worker.health.set_queue_connected(false);
+                    worker.metrics.retry("pull", error.code());
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            };
+            worker.health.set_queue_connected(true);
+            let (worker, give_up, fatal) = (worker.clone(), give_up.clone(), fatal.clone());
+            tasks.spawn(async move {
+                let _place = place;
+                if let Err(error) = worker.answer(delivery, ingress_name, &give_up).await {
+                    // One fatal error is enough; the channel being full means there is one.
+                    drop(fatal.try_send(error));
+                }
+            });
+        };
+
+        worker.health.set_draining();
+        let in_work = tasks.len();
+        tracing::info!(in_work, "draining: no more jobs are pulled");
+        tasks.close();
+        let patience = match &ended {
+            Ok(()) => worker.drain_timeout,
+            // A poisoned worker finishes nothing.
+            Err(_) => Duration::ZERO,
+        };
+        if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+            tracing::warn!(in_work = tasks.len(), "drain timeout: giving the rest back to the queue");
+            give_up.cancel();
+            tasks.wait().await;
+        }
+        let closed = ingress.close().await;
+        if let Err(error) = &closed {
+            tracing::warn!(error = error.chain(), "the queue did not confirm every answer");
+        }
+        ended
+    }
+
+    /// Answers one delivery. Only a fatal error comes back, after the lease was given back.
+    async fn answer(
+        &self,
+        delivery: Delivery,
+        ingress: &'static str,
+        give_up: &CancellationToken,
+    ) -> Result<()> {
+        let Delivery { message, lease } = delivery;
+        let span = tracing::info_span!(
+            "job",
+            job_id = tracing::field::Empty,
+            message_id = message.id,
+            attempt = message.attempt
+        );
+        async {
+            let begun = Instant::now();
+            let _in_flight = self.metrics.in_flight();
+            let queued = queued_for(&message);
+            self.metrics.queue_age(queued);
+            let verdict = tokio::select! {
+                biased;
+                verdict = self.work(&message, queued, ingress, begun) => verdict,
+                () = give_up.cancelled() => {
+                    tracing::warn!(code = Code::Draining.as_str(), "given back to the queue: the worker is shutting down");
+                    self.metrics.job_finished("retry", Some(Code::Draining), ingress, begun.elapsed());
+                    Ok(Verdict::Nack)
+                }
+            };
+            match verdict {
+                Ok(verdict) => settle(lease, verdict).await,
+                Err(fatal) => {
+                    tracing::error!(code = %fatal.code(), class = %fatal.class(), error = fatal.chain(), "the worker cannot go on");
+                    self.metrics.job_finished("retry", Some(fatal.code()), ingress, begun.elapsed());
+                    settle(lease, Verdict::Nack).await;
+                    return Err(fatal);
+                }
+            }
+            Ok(())
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// The job's walk and its answer; an error is fatal.
+    async fn work(
+        &self,
+        message: &Message,
+        queued: Duration,
+        ingress: &'static str,
+        begun: Instant,
+    ) -> Result<Verdict> {
+        let arrival = Arrival {
+            attempt: message.attempt,
+            queued,
+        };
+        let mut known = None;
+        let outcome = match self.admit(message, ingress) {
+            Ok(None) => return Ok(Verdict::Ack),
+            Ok(Some(job)) => {
+                tracing::Span::current().record("job_id", job.id());
+                known = Some(job.clone());
+                self.pipeline.run(job, arrival).await
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(result) => self.report(&result, ingress, begun).await,
+            Err(error) => match error.class() {
+                Class::Permanent => {
+                    self.refuse(message, known.as_ref(), &error, arrival, ingress, begun).await
+                }
+                Class::Retryable => {
+                    tracing::warn!(
+                        code = %error.code(), class = %error.class(), error = error.chain(),
+                        "the job failed and goes back to the queue"
+                    );
+                    self.metrics.retry("job", error.code());
+                    self.metrics.job_finished("retry", Some(error.code()), ingress, begun.elapsed());
+                    Ok(Verdict::Nack)
+                }
+                Class::Fatal => Err(error),
+            },
+        }
+    }
+
+    /// A job, or `None` for a notification that is none of our business.
+    fn admit(&self, message: &Message, ingress: &'static str) -> Result<Option<Job>> {
+        if !notification::is_notification(message) {
+            return Job::parse(&message.data).map(Some);
+        }
+        match notification::admit(message, &self.notifications)? {
+            Admission::Job(job) => Ok(Some(*job)),
+            Admission::Skip(reason) => {
+                tracing::debug!(
+                    reason = reason.as_str(),
+                    object = message.attributes.get("objectId"),
+                    "notification skipped"
+                );
+                self.metrics.notification_skipped(reason, ingress);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Publishes a result; the message may be acked when that is durable.
+    async fn report(&self, result: &JobResult, ingress: &'static str, begun: Instant) -> Result<Verdict> {
+        let publishing = Instant::now();
+        if let Err(error) = self.egress.publish_result(result).await {
+            return self.unpublished(error, ingress, begun);
+        }
+        self.metrics.stage(Stage::Publish, publishing.elapsed());
+        let code = None;
+        self.metrics.job_finished(result.status.as_str(), code, ingress, begun.elapsed());
+        if result.status == Status::Duplicate {
+            self.metrics.duplicate();
+        }
+        let json = serde_json::to_string(result).unwrap_or_default();
+        tracing::info!(status = result.status.as_str(), total_ms = result.timings_ms.total, result = json, "job {}", result.status.as_str());
+        Ok(Verdict::Ack)
+    }
+
+    /// Answers a job that can never succeed: `failed` result, dead letter, ack.
+    async fn refuse(
+        &self,
+        message: &Message,
+        job: Option<&Job>,
+        error: &Error,
+        arrival: Arrival,
+        ingress: &'static str,
+        begun: Instant,
+    ) -> Result<Verdict> {
+        let result = failed(message, job, error, arrival, begun.elapsed());
+        let published = async {
+            self.egress.publish_result(&result).await?;
+            self.egress.dead_letter(message, error).await
+        };
+        if let Err(error) = published.await {
+            return self.unpublished(error, ingress, begun);
+        }
+        self.metrics.dead_letter(error.code());
+        self.metrics.job_finished(Status::Failed.as_str(), Some(error.code()), ingress, begun.elapsed());
+        let json = serde_json::to_string(&result).unwrap_or_default();
+        tracing::warn!(code = %error.code(), class = %error.class(), error = error.chain(), result = json, "job failed");
+        Ok(Verdict::Ack)
+    }
+
+    /// The answer itself could not be published: without it the message must not be acked.
+    fn unpublished(&self, error: Error, ingress: &'static str, begun: Instant) -> Result<Verdict> {
+        if error.class() == Class::Fatal {
+            return Err(error);
+        }
+        tracing::warn!(code = %error.code(), error = error.chain(), "the result could not be published; the job goes back to the queue");
+        self.metrics.retry("publish", error.code());
+        self.metrics.job_finished("retry", Some(error.code()), ingress, begun.elapsed());
+        Ok(Verdict::Nack)
+    }
+}
+
+/// Waits for a free place, then for a delivery. Cancel-safe: a delivery is never lost, because
+/// the place is there before it is pulled.
+async fn next_delivery(
+    ingress: &mut dyn Ingress,
+    places: &Arc<Semaphore>,
+) -> Result<(Delivery, OwnedSemaphorePermit)> {
+    let place = places
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("the worker never closes its places");
+    Ok((ingress.next().await?, place))
+}
+
+/// Tells the queue. A failure here costs a redelivery, which the output's marker makes harmless.
+async fn settle(lease: Box<dyn Lease>, verdict: Verdict) {
+    let told = match verdict {
+        Verdict::Ack => lease.ack().await,
+        Verdict::Nack => lease.nack().await,
+    };
+    if let Err(error) = told {
+        tracing::warn!(error = error.chain(), "the queue did not take the answer; the message comes again");
+    }
+}
+
+fn queued_for(message: &Message) -> Duration {
+    message
+        .published
+        .and_then(|published| {
+            Duration::try_from(jiff::Timestamp::now().duration_since(published)).ok()
+        })
+        .unwrap_or_default()
+}
+
+fn failed(
+    message: &Message,
+    job: Option<&Job>,
+    error: &Error,
+    arrival: Arrival,
+    took: Duration,
+) -> JobResult {
+    JobResult {
+        version: VERSION,
+        job_id: job
+            .map(Job::id)
+            .or_else(|| Job::claimed_id(&message.data))
+            .unwrap_or_else(|| format!("message-{}", message.id)),
+        status: Status::Failed,
+        source: job.map(|job| job.source.clone()),
+        outputs: Vec::new(),
+        model: None,
+        timings_ms: Timings {
+            queued: u64::try_from(arrival.queued.as_millis()).unwrap_or(u64::MAX),
+            total: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            ..Timings::default()
+        },
+        attempt: arrival.attempt,
+        error: Some(ErrorBody::from(error)),
+        metadata: job.map(|job| job.metadata.clone()).unwrap_or_default(),
+    }
+}
