@@ -17,6 +17,7 @@ use crate::telemetry::logs;
 
 mod bench;
 mod config_cmd;
+mod ends;
 mod model_cmd;
 mod publish;
 mod remove;

@@ -1,0 +1,233 @@
+//! The two ends of the pipeline, made from the configuration: queue and store, local or Google's.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{AllowedPlace, IngressKind, QueueArgs, WorkerArgs};
+use crate::destination::Template;
+use crate::error::{Code, Error, Result};
+use crate::ingress::inbox::Inbox;
+use crate::ingress::local::{LocalConfig, LocalQueue};
+use crate::ingress::notification::NotificationPolicy;
+use crate::ingress::pubsub::{PubSub, PubSubConfig};
+use crate::ingress::{Egress, Ingress, JobPublisher};
+use crate::pipeline::admit::Policy;
+use crate::store::Store;
+use crate::store::dir::DirStore;
+use crate::store::gcs::{GcsConfig, GcsStore};
+
+/// Uploads are watched for here, relative to the root, and outputs go there.
+const INBOX: &str = "inbox";
+const LOCAL_TEMPLATE: &str = "outbox/{stem}.cutout.{ext}";
+const CLOUD_TEMPLATE: &str = "{dir}/{stem}.cutout.{ext}";
+
+/// What the worker's configuration says about its ends, checked before anything is connected.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Rules for jobs; the model's name is filled in later.
+    pub policy: Policy,
+    /// Rules for upload notifications.
+    pub notifications: NotificationPolicy,
+    /// Buckets that must answer before the worker starts; empty for a directory store.
+    pub buckets: Vec<String>,
+}
+
+/// The connected ends.
+pub struct Ends {
+    /// Photos and outputs.
+    pub store: Arc<dyn Store>,
+    /// Deliveries.
+    pub ingress: Box<dyn Ingress>,
+    /// Results and dead letters.
+    pub egress: Arc<dyn Egress>,
+    /// Watches the inbox for as long as it lives (local only).
+    pub inbox: Option<Inbox>,
+}
+
+/// Derives the rules from the configuration.
+pub fn plan(queue: &QueueArgs, worker: &WorkerArgs, model: &str) -> Result<Plan> {
+    let local = queue.ingress == IngressKind::Local;
+    let template: Template = match &worker.destination_template {
+        Some(template) => template.parse()?,
+        None if local => LOCAL_TEMPLATE.parse()?,
+        None => CLOUD_TEMPLATE.parse()?,
+    };
+    let bucket = match (&worker.storage_bucket, local) {
+        (_, true) => None,
+        (Some(bucket), false) if !bucket.is_empty() => Some(bucket.clone()),
+        (_, false) => {
+            return Err(Error::new(
+                Code::ConfigInvalid,
+                "--ingress pubsub needs --storage-bucket (STORAGE_BUCKET): where outputs go when a job names no destination",
+            ));
+        }
+    };
+    let places = |listed: &[String]| -> Result<Option<Vec<AllowedPlace>>> {
+        let Some(bucket) = &bucket else {
+            return Ok(None);
+        };
+        let listed: Vec<_> = listed.iter().filter(|place| !place.trim().is_empty()).collect();
+        if listed.is_empty() {
+            return Ok(Some(vec![bucket.parse()?]));
+        }
+        listed.into_iter().map(|place| place.parse()).collect::<Result<_>>().map(Some)
+    };
+    let (sources, destinations) = (places(&worker.source_buckets)?, places(&worker.destination_buckets)?);
+    let mut buckets: Vec<String> = sources
+        .iter()
+        .chain(&destinations)
+        .flatten()
+        .map(|place| place.bucket.clone())
+        .chain(bucket.clone())
+        .collect();
+    buckets.sort_unstable();
+    buckets.dedup();
+    let prefix = match &worker.upload_prefix {
+        Some(prefix) => Some(prefix.clone()),
+        None => local.then(|| format!("{INBOX}/")),
+    };
+    Ok(Plan {
+        notifications: NotificationPolicy {
+            prefixes: prefix.into_iter().filter(|p| !p.is_empty()).collect(),
+            destination: template.clone(),
+        },
+        policy: Policy {
+            sources,
+            destinations,
+            bucket,
+            template,
+            overwrite: worker.overwrite,
+            model: model.to_owned(),
+        },
+        buckets,
+    })
+}
+
+/// Connects the worker's ends and checks that everything it needs is there; every problem found
+/// is reported in one error.
+pub async fn connect(
+    queue: &QueueArgs,
+    worker: &WorkerArgs,
+    plan: &Plan,
+    max_jobs: usize,
+) -> Result<Ends> {
+    match queue.ingress {
+        IngressKind::Local => local(queue, worker).await,
+        IngressKind::PubSub => cloud(queue, worker, plan, max_jobs).await,
+    }
+}
+
+async fn local(queue: &QueueArgs, worker: &WorkerArgs) -> Result<Ends> {
+    for folder in [INBOX, "outbox"] {
+        let folder = queue.root.join(folder);
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            Error::new(
+                Code::ConfigInvalid,
+                format!("cannot create {}: choose another --root (CUTOUT_ROOT)", folder.display()),
+            )
+            .caused_by(error)
+        })?;
+    }
+    let store = Arc::new(DirStore::open(&queue.root)?);
+    store.probe(None).await?;
+    let jobs = open_queue(&queue.root, worker.max_attempts).await?;
+    let inbox = Inbox::watch(&queue.root, INBOX, jobs.clone()).await?;
+    Ok(Ends {
+        store,
+        ingress: Box::new(jobs.ingress()),
+        egress: Arc::new(jobs),
+        inbox: Some(inbox),
+    })
+}
+
+async fn open_queue(root: &Path, max_attempts: u32) -> Result<LocalQueue> {
+    let config = LocalConfig {
+        max_attempts,
+        ..LocalConfig::default()
+    };
+    LocalQueue::open(root.join(crate::object::RESERVED_DIR).join("queue.sqlite"), config).await
+}
+
+async fn cloud(
+    queue: &QueueArgs,
+    worker: &WorkerArgs,
+    plan: &Plan,
+    max_jobs: usize,
+) -> Result<Ends> {
+    let (store, pubsub) = tokio::join!(
+        GcsStore::connect(gcs_config(queue)),
+        PubSub::connect(PubSubConfig {
+            subscription: worker.subscription.clone(),
+            dead_letter_topic: Some(worker.dead_letter_topic.clone()).filter(|t| !t.is_empty()),
+            max_outstanding_messages: i64::try_from(max_jobs).unwrap_or(i64::MAX),
+            max_lease: worker.max_lease,
+            ..pubsub_config(queue)?
+        }),
+    );
+    let (store, pubsub) = (Arc::new(store?), pubsub?);
+    let (queue_state, buckets) = tokio::join!(
+        pubsub.check(),
+        futures::future::join_all(plan.buckets.iter().map(|bucket| store.probe(Some(bucket)))),
+    );
+    let problems: Vec<Error> = std::iter::once(queue_state)
+        .chain(buckets)
+        .filter_map(Result::err)
+        .collect();
+    if let Some(error) = together(problems) {
+        return Err(error);
+    }
+    Ok(Ends {
+        store,
+        ingress: Box::new(pubsub.ingress().await?),
+        egress: Arc::new(pubsub.egress().await?),
+        inbox: None,
+    })
+}
+
+/// One error that tells all problems, with the code of the first.
+fn together(problems: Vec<Error>) -> Option<Error> {
+    let code = problems.first()?.code();
+    let lines: Vec<_> = problems.iter().map(Error::chain).collect();
+    Some(Error::new(code, lines.join("; ")))
+}
+
+fn pubsub_config(queue: &QueueArgs) -> Result<PubSubConfig> {
+    let project = queue.project.clone().filter(|p| !p.is_empty()).ok_or_else(|| {
+        Error::new(
+            Code::ConfigInvalid,
+            "--ingress pubsub needs --project (GOOGLE_CLOUD_PROJECT)",
+        )
+    })?;
+    Ok(PubSubConfig {
+        emulator_host: queue.pubsub_emulator_host.clone().filter(|host| !host.is_empty()),
+        project,
+        results_topic: Some(queue.results_topic.clone()).filter(|topic| !topic.is_empty()),
+        ..PubSubConfig::default()
+    })
+}
+
+fn gcs_config(queue: &QueueArgs) -> GcsConfig {
+    GcsConfig {
+        emulator_host: queue.storage_emulator_host.clone().filter(|host| !host.is_empty()),
+        ..GcsConfig::default()
+    }
+}
+
+/// The publishers' side of the configured queue.
+pub async fn publisher(queue: &QueueArgs, topic: &str) -> Result<Arc<dyn JobPublisher>> {
+    Ok(match queue.ingress {
+        IngressKind::Local => Arc::new(open_queue(&queue.root, LocalConfig::default().max_attempts).await?),
+        IngressKind::PubSub => {
+            let pubsub = PubSub::connect(pubsub_config(queue)?).await?;
+            Arc::new(pubsub.publisher(topic).await?)
+        }
+    })
+}
+
+/// The configured store alone.
+pub async fn store(queue: &QueueArgs) -> Result<Arc<dyn Store>> {
+    Ok(match queue.ingress {
+        IngressKind::Local => Arc::new(DirStore::open(&queue.root)?),
+        IngressKind::PubSub => Arc::new(GcsStore::connect(gcs_config(queue)).await?),
+    })
+}
