@@ -5,6 +5,9 @@
 .PHONY: help setup demo test lint scripts-test bench fixtures clean
 
 PYTHON ?= python3
+SETUP = @command -v $(PYTHON) >/dev/null || { \
+	echo "$(PYTHON) is missing: install Python 3.9 or newer (on Debian: apt-get install python3 python3-pip)"; \
+	exit 1; }; $(PYTHON) scripts/setup.py
 # Programs that set-up placed come before those installed on the machine.
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 export ORT_DYLIB_PATH ?= $(CURDIR)/.cache/lib/libonnxruntime.so
@@ -13,10 +16,10 @@ help: ## Lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Fetches and verifies everything that the tests need (once)
-	$(PYTHON) scripts/setup.py test
+	$(SETUP) test
 
 demo: ## Builds the worker and runs it on the sample photos, then leaves it running
-	$(PYTHON) scripts/setup.py runtime
+	$(SETUP) runtime
 	cargo build --release --locked
 	scripts/demo.sh
 
@@ -34,12 +37,11 @@ scripts-test: ## Tests set-up and the demo script
 	$(PYTHON) -m unittest discover -s scripts/tests -t scripts
 
 bench: ## Times the worker's own path against a bare run of the network
-	$(PYTHON) scripts/setup.py runtime
-	cargo build --release --locked
-	target/release/cutout bench samples
+	$(SETUP) runtime
+	cargo run --release --locked -- bench samples
 
 fixtures: ## Makes the samples, odd images and reference masks again, without the Rust code
-	$(PYTHON) scripts/setup.py runtime
+	$(SETUP) runtime
 	scripts/make_fixtures.sh
 
 clean: ## Removes the build and the demo's data; keeps what set-up fetched in .cache

@@ -2,17 +2,20 @@
 # Runs the worker on the sample photos with the embedded queue and store, and leaves it running.
 #
 #   CUTOUT_DEMO_DIR=DIR   the store's folder (default: data in the checkout)
+#   CUTOUT_DEMO_PORT=N    the first side port to try (default: 8080)
 #   CUTOUT_DEMO_EXIT=1    drain and exit as soon as the samples are done
 #   CUTOUT_DEMO_PATIENCE  seconds to wait for readiness and for the cut-outs (default: 120)
-#   CUTOUT_BIN=PATH       the program (default: target/release/cutout)
+#   CUTOUT_BIN=PATH       the program (default: target/release/cutout, or that of CARGO_TARGET_DIR)
 #
 # Exits with the worker's own status, or with 1 when it dies early or a cut-out does not appear.
 # shellcheck disable=SC2329 # wait_until calls its conditions by name
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-worker=${CUTOUT_BIN:-target/release/cutout}
+worker=${CUTOUT_BIN:-${CARGO_TARGET_DIR:-target}/release/cutout}
 root=${CUTOUT_DEMO_DIR:-data}
+wanted_port=${CUTOUT_DEMO_PORT:-8080}
+last_port=$((wanted_port + 99))
 # The first start loads a network and each sample takes about a second; the rest is for slow machines.
 patience=${CUTOUT_DEMO_PATIENCE:-120}
 export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/.cache/lib/libonnxruntime.so}
@@ -52,7 +55,7 @@ port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 free_port() {
     local port
-    for port in $(seq 8080 8179); do
+    for port in $(seq "$wanted_port" "$last_port"); do
         if port_is_free "$port"; then
             printf '%s' "$port"
             return
@@ -99,8 +102,8 @@ finish() {
 }
 
 [ -x "$worker" ] || fail "no program at $worker: run make demo"
-port=$(free_port) || fail "no free port from 8080 to 8179"
-[ "$port" -eq 8080 ] || say "port 8080 is taken; using $port"
+port=$(free_port) || fail "no free port from $wanted_port to $last_port"
+[ "$port" -eq "$wanted_port" ] || say "port $wanted_port is taken; using $port"
 
 mkdir -p "$root/inbox" "$root/.incoming"
 for photo in samples/*.jpg; do

@@ -16,6 +16,9 @@ import shutil
 import sys
 from pathlib import Path
 
+if sys.version_info < (3, 9):
+    sys.exit("setup: FAILED: Python 3.9 or newer is needed; this one is " + sys.version.split()[0])
+
 from provision import files, pins, tools
 from provision.files import SetupError
 
@@ -37,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         if command == "verify":
             return verify()
         provide(command)
-    except SetupError as error:
+    except (SetupError, OSError) as error:
         say(f"FAILED: {error}")
         return 1
     return 0

@@ -10,13 +10,13 @@ SCRIPT = Path(__file__).resolve().parent.parent / "check-advisories.sh"
 
 
 class Advisories(unittest.TestCase):
-    def check(self, fetch, check, **settings):
+    def check(self, fetch, check, said="failed to fetch database: no such host", **settings):
         """Runs the script with a cargo whose fetch and check exit with the given numbers."""
         with tempfile.TemporaryDirectory() as folder:
             cargo = Path(folder) / "cargo"
             cargo.write_text(
                 "#!/bin/sh\n"
-                f'case "$*" in *fetch*) echo "the fetch said this"; exit {fetch};; esac\n'
+                f'case "$*" in *fetch*) echo "{said}"; exit {fetch};; esac\n'
                 f'echo "checked with: $*"; exit {check}\n'
             )
             cargo.chmod(0o755)
@@ -42,7 +42,17 @@ class Advisories(unittest.TestCase):
         status, said = self.check(fetch=1, check=1)
         self.assertEqual(status, 0)
         self.assertIn("advisories NOT checked", said)
-        self.assertIn("the fetch said this", said)
+        self.assertIn("no such host", said)
+
+    def test_a_database_that_fails_for_another_reason_fails(self):
+        status, said = self.check(fetch=1, check=0, said="the address has no domain name")
+        self.assertEqual(status, 1)
+        self.assertIn("the address has no domain name", said)
+
+    def test_a_fetch_that_hangs_counts_as_unreachable(self):
+        status, said = self.check(fetch=124, check=0, said="")  # what timeout(1) exits with
+        self.assertEqual(status, 0)
+        self.assertIn("advisories NOT checked", said)
 
     def test_an_unreachable_database_fails_where_it_is_required(self):
         self.assertEqual(self.check(fetch=1, check=0, CUTOUT_REQUIRE_ADVISORIES="1")[0], 1)

@@ -15,6 +15,12 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 SAMPLES = sorted(path.stem for path in (SCRIPTS.parent / "samples").glob("*.jpg"))
 
 
+def unused_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Demo(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="cutout demo ")  # the space is part of the test
@@ -23,6 +29,8 @@ class Demo(unittest.TestCase):
 
     def environment(self, **settings):
         settings.setdefault("CUTOUT_DEMO_DIR", str(self.root))
+        # Two suites on one machine must not take each other's ports.
+        settings.setdefault("CUTOUT_DEMO_PORT", str(unused_port()))
         settings.setdefault("CUTOUT_BIN", str(SCRIPTS / "tests" / "fake_worker.py"))
         return {**os.environ, **settings}
 
@@ -79,14 +87,12 @@ class Demo(unittest.TestCase):
 
     def test_a_taken_port_is_passed_over_and_named(self):
         with socket.socket() as taken:
-            try:
-                taken.bind(("127.0.0.1", 8080))
-                taken.listen()
-            except OSError:
-                pass  # taken already, which serves as well
-            status, said = self.run_demo(CUTOUT_DEMO_EXIT="1")
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            status, said = self.run_demo(CUTOUT_DEMO_EXIT="1", CUTOUT_DEMO_PORT=str(port))
         self.assertEqual(status, 0, said)
-        self.assertRegex(said, r"port 8080 is taken; using 80[89]\d")
+        self.assertIn(f"port {port} is taken; using ", said)
 
     def test_ctrl_c_on_a_terminal_reaches_the_worker_as_one_signal(self):
         # A real terminal, since only that signals every process in the foreground at once.
