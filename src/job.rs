@@ -16,6 +16,10 @@ use crate::object::{Generation, ObjectName, ObjectRef};
 /// The version of the message format that this build speaks.
 pub const VERSION: u32 = 1;
 
+/// Metadata key of every object the worker writes: the key of the job that wrote it. Storage
+/// notifications about objects that carry it are skipped, so no output becomes a job.
+pub const MARKER: &str = "cutout-job";
+
 /// Largest `metadata`, as the JSON bytes of the object: it is copied into object metadata,
 /// which Cloud Storage limits to 8 KiB together with our own marker.
 const MAX_METADATA_BYTES: usize = 4 * 1024;

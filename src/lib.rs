@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod destination;
 pub mod engine;
 pub mod error;
 pub mod ingress;
