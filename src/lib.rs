@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod destination;
 pub mod engine;
 pub mod error;
 pub mod ingress;
