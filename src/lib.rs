@@ -14,3 +14,4 @@ pub mod model;
 pub mod object;
 pub mod pipeline;
 pub mod store;
+pub mod telemetry;
