@@ -16,3 +16,4 @@ pub mod model;
 pub mod object;
 pub mod pipeline;
 pub mod store;
+pub mod telemetry;

@@ -1,0 +1,145 @@
+//! The values that metric labels may take. Enums, so that no label can grow without bound and
+//! every spelling stands in one place.
+
+use crate::error::{Class, Error};
+use crate::job::Status;
+
+/// Declares a label as one table: variant, value, meaning.
+macro_rules! label {
+    ($(#[$outer:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $value:literal,)+ }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The label's value; never renamed once released.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $value,)+ }
+            }
+        }
+    };
+}
+
+label! {
+    /// A part of a job's walk.
+    Stage {
+        /// Parsing, and looking for an output that is already there.
+        Admit = "admit",
+        /// Reading the photo from the store.
+        Download = "download",
+        /// Decoding and preparing the network's input.
+        Decode = "decode",
+        /// Waiting: for memory, for the engine, for a CPU slot.
+        Wait = "wait",
+        /// The network.
+        Infer = "infer",
+        /// Matte to full size, composition.
+        Compose = "compose",
+        /// Encoding.
+        Encode = "encode",
+        /// Writing to the store.
+        Upload = "upload",
+        /// Publishing the result.
+        Publish = "publish",
+    }
+}
+
+label! {
+    /// How one delivery of a job ended.
+    Outcome {
+        /// Outputs were written.
+        Done = "done",
+        /// A former delivery had written them.
+        Duplicate = "duplicate",
+        /// It can never succeed.
+        Failed = "failed",
+        /// Given back to the queue, to be tried again.
+        Retried = "retried",
+        /// Given back because this process cannot go on.
+        Aborted = "aborted",
+    }
+}
+
+impl Outcome {
+    /// Whether the job is over, rather than this delivery of it.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Duplicate | Self::Failed)
+    }
+}
+
+impl From<Status> for Outcome {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Done => Self::Done,
+            Status::Duplicate => Self::Duplicate,
+            Status::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<&Error> for Outcome {
+    fn from(error: &Error) -> Self {
+        match error.class() {
+            Class::Permanent => Self::Failed,
+            Class::Retryable => Self::Retried,
+            Class::Fatal => Self::Aborted,
+        }
+    }
+}
+
+label! {
+    /// What was tried again.
+    RetryOp {
+        /// A whole job, by giving its message back.
+        Job = "job",
+        /// Describing an object.
+        StoreStat = "store_stat",
+        /// Reading an object.
+        StoreRead = "store_read",
+        /// Writing an object.
+        StoreWrite = "store_write",
+        /// Listing objects.
+        StoreList = "store_list",
+        /// Publishing a result.
+        PublishResult = "publish_result",
+        /// Sending a message to the dead letters.
+        DeadLetter = "dead_letter",
+        /// Answering a delivery (ack or nack).
+        Answer = "answer",
+    }
+}
+
+label! {
+    /// A part of the way to readiness.
+    StartPhase {
+        /// Exec to `main`.
+        Process = "process",
+        /// Reading and checking the configuration.
+        Config = "config",
+        /// Connecting the clients of store and queue.
+        Clients = "clients",
+        /// Loading the runtime's shared library.
+        Library = "library",
+        /// Building the session.
+        Session = "session",
+        /// The first runs.
+        WarmUp = "warm_up",
+        /// Everything, from exec to readiness. Phases overlap, so it is not their sum.
+        Total = "total",
+    }
+}
+
+label! {
+    /// Whose bytes of the memory budget.
+    BudgetState {
+        /// Taken by jobs.
+        Used = "used",
+        /// The whole budget.
+        Total = "total",
+        /// Asked for by jobs that wait.
+        Waiting = "waiting",
+    }
+}
