@@ -19,6 +19,7 @@ use crate::engine::provider::ProviderChoice;
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error, Result};
 use crate::model::{self, manifest::Manifest};
+use crate::telemetry::logs::LogFormat;
 
 /// Options that every command has.
 #[derive(Args, Clone, Debug)]
@@ -45,7 +46,7 @@ pub struct CommonArgs {
         value_name = "FORMAT",
         global = true
     )]
-    pub log_format: String,
+    pub log_format: LogFormat,
 }
 
 /// Which network, on which device.

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod destination;
 pub mod engine;
@@ -15,5 +16,7 @@ pub mod job;
 pub mod model;
 pub mod object;
 pub mod pipeline;
+pub mod side;
 pub mod store;
 pub mod telemetry;
+pub mod worker;

@@ -13,8 +13,10 @@ use crate::ingress::notification::{self, Admission, NotificationPolicy};
 use crate::ingress::{Delivery, Egress, Ingress, Lease, Message};
 use crate::job::{ErrorBody, Job, JobResult, Status, Timings, VERSION};
 use crate::pipeline::{Arrival, Pipeline};
-use crate::side::health::Health;
-use crate::telemetry::metrics::{Metrics, Stage};
+use crate::side::health::QueueStatus;
+use crate::side::state::{Phase, SideState};
+use crate::telemetry::labels::{Outcome, RetryOp, Stage};
+use crate::telemetry::metrics::Metrics;
 
 /// What one worker is made of.
 pub struct Worker {
@@ -28,8 +30,8 @@ pub struct Worker {
     pub max_jobs: usize,
     /// Time that jobs in work have after a stop.
     pub drain_timeout: Duration,
-    /// Where /health learns about the queue.
-    pub health: Arc<Health>,
+    /// What /health tells: the worker reports the queue and its own draining.
+    pub side: Arc<SideState>,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -59,16 +61,19 @@ impl Worker {
             };
             let (delivery, place) = match delivery {
                 Ok(pair) => pair,
-                Err(error) if error.class() == Class::Fatal => break Err(error),
+                Err(error) if error.class() == Class::Fatal => {
+                    worker.side.health.set_queue(QueueStatus::Lost(error.message().to_owned()));
+                    break Err(error);
+                }
                 Err(error) => {
                     tracing::warn!(code = %error.code(), error = error.chain(), "the queue did not answer; trying again");
-                    worker.health.set_queue_connected(false);
-                    worker.metrics.retry("pull", error.code());
+                    worker.side.health.set_queue(QueueStatus::Connecting);
+                    worker.metrics.retry(RetryOp::Pull, error.code());
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }
             };
-            worker.health.set_queue_connected(true);
+            worker.side.health.set_queue(QueueStatus::Connected);
             let (worker, give_up, fatal) = (worker.clone(), give_up.clone(), fatal.clone());
             tasks.spawn(async move {
                 let _place = place;
@@ -79,7 +84,7 @@ impl Worker {
             });
         };
 
-        worker.health.set_draining();
+        worker.side.set_phase(Phase::Draining);
         let in_work = tasks.len();
         tracing::info!(in_work, "draining: no more jobs are pulled");
         tasks.close();
@@ -116,7 +121,7 @@ impl Worker {
         );
         async {
             let begun = Instant::now();
-            let _in_flight = self.metrics.in_flight();
+            let _in_flight = self.metrics.in_flight_guard();
             let queued = queued_for(&message);
             self.metrics.queue_age(queued);
             let verdict = tokio::select! {
@@ -124,7 +129,7 @@ impl Worker {
                 verdict = self.work(&message, queued, ingress, begun) => verdict,
                 () = give_up.cancelled() => {
                     tracing::warn!(code = Code::Draining.as_str(), "given back to the queue: the worker is shutting down");
-                    self.metrics.job_finished("retry", Some(Code::Draining), ingress, begun.elapsed());
+                    self.metrics.job_finished(Outcome::Retried, Some(Code::Draining), ingress, begun.elapsed());
                     Ok(Verdict::Nack)
                 }
             };
@@ -132,7 +137,7 @@ impl Worker {
                 Ok(verdict) => settle(lease, verdict).await,
                 Err(fatal) => {
                     tracing::error!(code = %fatal.code(), class = %fatal.class(), error = fatal.chain(), "the worker cannot go on");
-                    self.metrics.job_finished("retry", Some(fatal.code()), ingress, begun.elapsed());
+                    self.metrics.job_finished(Outcome::Aborted, Some(fatal.code()), ingress, begun.elapsed());
                     settle(lease, Verdict::Nack).await;
                     return Err(fatal);
                 }
@@ -156,7 +161,7 @@ impl Worker {
             queued,
         };
         let mut known = None;
-        let outcome = match self.admit(message, ingress) {
+        let outcome = match self.admit(message) {
             Ok(None) => return Ok(Verdict::Ack),
             Ok(Some(job)) => {
                 tracing::Span::current().record("job_id", job.id());
@@ -176,8 +181,8 @@ impl Worker {
                         code = %error.code(), class = %error.class(), error = error.chain(),
                         "the job failed and goes back to the queue"
                     );
-                    self.metrics.retry("job", error.code());
-                    self.metrics.job_finished("retry", Some(error.code()), ingress, begun.elapsed());
+                    self.metrics.retry(RetryOp::Job, error.code());
+                    self.metrics.job_finished(Outcome::Retried, Some(error.code()), ingress, begun.elapsed());
                     Ok(Verdict::Nack)
                 }
                 Class::Fatal => Err(error),
@@ -186,19 +191,16 @@ impl Worker {
     }
 
     /// A job, or `None` for a notification that is none of our business.
-    fn admit(&self, message: &Message, ingress: &'static str) -> Result<Option<Job>> {
-        if !notification::is_notification(message) {
-            return Job::parse(&message.data).map(Some);
-        }
+    fn admit(&self, message: &Message) -> Result<Option<Job>> {
         match notification::admit(message, &self.notifications)? {
             Admission::Job(job) => Ok(Some(*job)),
             Admission::Skip(reason) => {
                 tracing::debug!(
                     reason = reason.as_str(),
-                    object = message.attributes.get("objectId"),
+                    object = message.attributes.get(notification::attribute::OBJECT_ID),
                     "notification skipped"
                 );
-                self.metrics.notification_skipped(reason, ingress);
+                self.metrics.notification_skipped(reason.as_str());
                 Ok(None)
             }
         }
@@ -208,14 +210,10 @@ impl Worker {
     async fn report(&self, result: &JobResult, ingress: &'static str, begun: Instant) -> Result<Verdict> {
         let publishing = Instant::now();
         if let Err(error) = self.egress.publish_result(result).await {
-            return self.unpublished(error, ingress, begun);
+            return self.unpublished(RetryOp::PublishResult, error, ingress, begun);
         }
         self.metrics.stage(Stage::Publish, publishing.elapsed());
-        let code = None;
-        self.metrics.job_finished(result.status.as_str(), code, ingress, begun.elapsed());
-        if result.status == Status::Duplicate {
-            self.metrics.duplicate();
-        }
+        self.metrics.job_finished(Outcome::from(result.status), None, ingress, begun.elapsed());
         let json = serde_json::to_string(result).unwrap_or_default();
         tracing::info!(status = result.status.as_str(), total_ms = result.timings_ms.total, result = json, "job {}", result.status.as_str());
         Ok(Verdict::Ack)
@@ -232,28 +230,27 @@ impl Worker {
         begun: Instant,
     ) -> Result<Verdict> {
         let result = failed(message, job, error, arrival, begun.elapsed());
-        let published = async {
-            self.egress.publish_result(&result).await?;
-            self.egress.dead_letter(message, error).await
-        };
-        if let Err(error) = published.await {
-            return self.unpublished(error, ingress, begun);
+        if let Err(error) = self.egress.publish_result(&result).await {
+            return self.unpublished(RetryOp::PublishResult, error, ingress, begun);
+        }
+        if let Err(error) = self.egress.dead_letter(message, error).await {
+            return self.unpublished(RetryOp::DeadLetter, error, ingress, begun);
         }
         self.metrics.dead_letter(error.code());
-        self.metrics.job_finished(Status::Failed.as_str(), Some(error.code()), ingress, begun.elapsed());
+        self.metrics.job_finished(Outcome::Failed, Some(error.code()), ingress, begun.elapsed());
         let json = serde_json::to_string(&result).unwrap_or_default();
         tracing::warn!(code = %error.code(), class = %error.class(), error = error.chain(), result = json, "job failed");
         Ok(Verdict::Ack)
     }
 
     /// The answer itself could not be published: without it the message must not be acked.
-    fn unpublished(&self, error: Error, ingress: &'static str, begun: Instant) -> Result<Verdict> {
+    fn unpublished(&self, op: RetryOp, error: Error, ingress: &'static str, begun: Instant) -> Result<Verdict> {
         if error.class() == Class::Fatal {
             return Err(error);
         }
         tracing::warn!(code = %error.code(), error = error.chain(), "the result could not be published; the job goes back to the queue");
-        self.metrics.retry("publish", error.code());
-        self.metrics.job_finished("retry", Some(error.code()), ingress, begun.elapsed());
+        self.metrics.retry(op, error.code());
+        self.metrics.job_finished(Outcome::Retried, Some(error.code()), ingress, begun.elapsed());
         Ok(Verdict::Nack)
     }
 }

@@ -17,12 +17,10 @@ use super::{Context, progress_bar};
 use crate::config::{LimitArgs, ModelArgs, cores};
 use crate::engine::tensor::Tensor;
 use crate::job::Output;
-use crate::pipeline::budget::Budget;
 use crate::pipeline::cpu::CpuPool;
 use crate::pipeline::cutout::{Charged, Cutter, Spent};
 use crate::pipeline::decode::{self, Limits};
 use crate::pipeline::preprocess;
-use crate::telemetry::memory;
 
 #[derive(Args)]
 pub struct Cmd {
@@ -128,7 +126,7 @@ impl Cmd {
         let engine = crate::engine::Engine::start(session).await?;
         let cutter = Cutter {
             engine,
-            memory: Budget::new(self.limits.memory_budget.resolve(memory::limit(), memory::resident())),
+            memory: super::photo_budget(&self.limits),
             cpu: CpuPool::new(cores()),
             limits: Limits { max_pixels: self.limits.max_pixels, ..Limits::default() },
         };
@@ -186,7 +184,7 @@ impl Cmd {
             bare_rate,
             pipeline_rate,
             throughput_ratio: pipeline_rate / bare_rate,
-            peak_resident_bytes: memory::peak_resident(),
+            peak_resident_bytes: peak_resident(),
         };
         if self.json {
             println!("{}", serde_json::to_string_pretty(&report)?);
@@ -225,6 +223,15 @@ async fn cut(cutter: &Cutter, file: Bytes) -> crate::error::Result<Spent> {
     let deadline = Instant::now() + Duration::from_secs(3600);
     let (_, spent) = cutter.cut_out(file, None, &Output::default(), deadline).await?;
     Ok(spent)
+}
+
+/// The most bytes that were ever resident (`VmHWM`); 0 on systems that do not tell.
+fn peak_resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
 }
 
 fn report(photo: Photo) -> PhotoReport {

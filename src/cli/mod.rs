@@ -7,13 +7,15 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::config::{self, CommonArgs, ModelArgs};
+use crate::config::{self, CommonArgs, LimitArgs, ModelArgs};
 use crate::engine::Engine;
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error};
 use crate::job::{Format, Kind, Output, Padding, Size};
 use crate::model;
-use crate::telemetry::logs;
+use crate::pipeline::budget::Budget;
+use crate::side::memory::MemoryReading;
+use crate::telemetry::logs::{self, LogConfig};
 
 mod bench;
 mod config_cmd;
@@ -50,6 +52,16 @@ enum Cmd {
     Bench(bench::Cmd),
 }
 
+impl Cli {
+    /// The project whose traces JSON log lines point to.
+    fn project(&self) -> Option<String> {
+        match &self.command {
+            Cmd::Worker(cmd) => cmd.project(),
+            _ => None,
+        }
+    }
+}
+
 /// What a command gets besides its own arguments.
 struct Context {
     /// The command line as clap knows it, for `cutout config`.
@@ -84,8 +96,14 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         from_file,
         progress: MultiProgress::new(),
     };
-    if let Err(error) = logs::init(&cli.common.log_level, &cli.common.log_format, &context.progress) {
-        return complain(&error);
+    let logs = LogConfig {
+        filter: cli.common.log_level.clone(),
+        format: cli.common.log_format,
+        project: cli.project(),
+    };
+    match logs::init(&logs) {
+        Ok(logs) => logs.print_above(&context.progress),
+        Err(error) => return complain(&error),
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -140,6 +158,18 @@ async fn session_config(args: &ModelArgs) -> crate::error::Result<SessionConfig>
     .await
     .map_err(|error| Error::new(Code::Internal, "cannot verify the model").caused_by(error))??;
     args.session(manifest, file)
+}
+
+/// Memory for photos, now that the network is loaded and its own share is known.
+fn photo_bytes(args: &LimitArgs) -> u64 {
+    match MemoryReading::take() {
+        Some(memory) => args.memory_budget.resolve(memory.limit, memory.resident),
+        None => args.memory_budget.resolve(0, 0),
+    }
+}
+
+fn photo_budget(args: &LimitArgs) -> Budget {
+    Budget::new(photo_bytes(args))
 }
 
 /// A bar that says how far, how fast and how long still.

@@ -16,11 +16,9 @@ use super::{Context, OutputArgs, progress_bar};
 use crate::config::{LimitArgs, ModelArgs, cores};
 use crate::error::{Code, Error, Result};
 use crate::job::{Kind, Output};
-use crate::pipeline::budget::Budget;
 use crate::pipeline::cpu::CpuPool;
 use crate::pipeline::cutout::{Charged, Cutter};
 use crate::pipeline::decode::Limits;
-use crate::telemetry::memory;
 
 /// File names that are taken for photos when a folder is given; a file named on the command
 /// line is always taken. What a file really is, its content decides.
@@ -67,10 +65,9 @@ impl Cmd {
             _ => None,
         };
         let engine = super::start_engine(&self.model).await?;
-        let limit = memory::limit();
         let cutter = Cutter {
             engine,
-            memory: Budget::new(self.limits.memory_budget.resolve(limit, memory::resident())),
+            memory: super::photo_budget(&self.limits),
             cpu: CpuPool::new(cores()),
             limits: Limits {
                 max_pixels: self.limits.max_pixels,

@@ -27,6 +27,8 @@ pub struct EngineInfo {
     pub manifest: Manifest,
     /// The device in use.
     pub provider: Provider,
+    /// Version of ONNX Runtime.
+    pub runtime: String,
     /// The graph's inputs.
     pub inputs: Vec<Port>,
     /// The graph's outputs.
@@ -210,6 +212,7 @@ fn load(config: &SessionConfig) -> Result<(Session, EngineInfo)> {
     let info = EngineInfo {
         manifest: config.manifest.clone(),
         provider: session.provider(),
+        runtime: session::runtime_version(&config.ort_library),
         inputs: session.inputs(),
         outputs: session.outputs(),
         load,

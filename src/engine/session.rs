@@ -151,6 +151,19 @@ impl Session {
     }
 }
 
+/// The version of ONNX Runtime, which its file name ends in (`libonnxruntime.so.1.26.0`);
+/// `ort` checks it against the API it needs but does not tell it.
+pub fn runtime_version(library: &Path) -> String {
+    library
+        .canonicalize()
+        .ok()
+        .and_then(|file| {
+            let name = file.file_name()?.to_str()?;
+            Some(name.rsplit_once(".so.")?.1.to_owned())
+        })
+        .unwrap_or_else(|| "unknown".to_owned())
+}
+
 /// ONNX Runtime allows one environment for each process, so it is kept once made.
 fn environment(library: &Path) -> Result<Environment> {
     static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);

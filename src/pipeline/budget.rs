@@ -49,7 +49,7 @@ impl Budget {
                 ),
             ));
         }
-        let _waiting = Waiting::enter(&self.waiting);
+        let _waiting = Waiting::enter(&self.waiting, bytes);
         let units = u32::try_from(units).expect("the total fits 32 bits of units");
         let permit = Arc::clone(&self.units)
             .acquire_many_owned(units)
@@ -68,25 +68,28 @@ impl Budget {
         self.total - self.units.available_permits() as u64 * UNIT
     }
 
-    /// How many jobs wait for a share.
+    /// What jobs wait for, in bytes.
     pub fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }
 }
 
-/// Counts a waiter for as long as it waits, also when it is cancelled.
-struct Waiting<'a>(&'a AtomicU64);
+/// Counts what a waiter wants for as long as it waits, also when it is cancelled.
+struct Waiting<'a> {
+    count: &'a AtomicU64,
+    bytes: u64,
+}
 
 impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+    fn enter(count: &'a AtomicU64, bytes: u64) -> Self {
+        count.fetch_add(bytes, Ordering::Relaxed);
+        Self { count, bytes }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

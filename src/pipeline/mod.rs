@@ -19,7 +19,8 @@ use crate::job::{
 };
 use crate::object::{ObjectName, ObjectRef};
 use crate::store::{NewObject, ObjectMeta, Precondition, Store, Written};
-use crate::telemetry::metrics::{Metrics, Stage};
+use crate::telemetry::labels::Stage;
+use crate::telemetry::metrics::Metrics;
 use admit::{Admitted, Policy};
 use budget::Budget;
 use cutout::{Charged, Cutter};

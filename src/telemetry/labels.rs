@@ -95,6 +95,8 @@ label! {
     RetryOp {
         /// A whole job, by giving its message back.
         Job = "job",
+        /// Pulling deliveries.
+        Pull = "pull",
         /// Describing an object.
         StoreStat = "store_stat",
         /// Reading an object.

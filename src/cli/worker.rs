@@ -1,0 +1,325 @@
+//! `cutout worker`: configuration → side port → ends and model at once → work → drain.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::ends::{self, Ends};
+use super::{Context, photo_bytes, start_engine};
+use crate::config::{LimitArgs, ModelArgs, QueueArgs, WorkerArgs, cores};
+use crate::engine::{Engine, EngineInfo};
+use crate::error::{Code, Error, Result};
+use crate::ingress::notification::SkipReason;
+use crate::model::manifest::{Manifest, Resize};
+use crate::pipeline::Pipeline;
+use crate::pipeline::budget::Budget;
+use crate::pipeline::cpu::CpuPool;
+use crate::pipeline::cutout::Cutter;
+use crate::pipeline::decode::Limits;
+use crate::side::health::Pulse;
+use crate::side::server;
+use crate::side::state::{ModelInfo, Phase, SideState};
+use crate::store::Store;
+use crate::telemetry::labels::StartPhase;
+use crate::telemetry::metrics::{BudgetReading, Metrics};
+use crate::worker::Worker;
+
+/// Shown under `cutout worker --help`.
+pub const NOTES: &str = "\
+Credentials come from GOOGLE_APPLICATION_CREDENTIALS or the metadata server, as for every Google client; \
+emulators need none. Settings may also stand in a TOML file (--config), keyed by the long flag names; \
+flags beat environment beat file. `cutout config` prints what is in effect and why.";
+
+/// How often gauges that nobody pushes are read, and the store is asked whether it is there.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// The worker's flags.
+#[derive(Args, Clone, Debug)]
+pub struct Cmd {
+    #[command(flatten)]
+    queue: QueueArgs,
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+impl Cmd {
+    /// Rejects a configuration that cannot work, before a socket is bound.
+    pub fn check(&self) -> Result<(Manifest, ends::Plan)> {
+        let manifest = self.model.manifest()?;
+        let plan = ends::plan(&self.queue, &self.worker, &manifest.name)?;
+        if self.limits.max_pixels == 0 || self.limits.max_file_bytes.as_u64() == 0 {
+            return Err(Error::new(
+                Code::ConfigInvalid,
+                "--max-pixels and --max-file-bytes must be above zero",
+            ));
+        }
+        Ok((manifest, plan))
+    }
+
+    /// The configured project.
+    pub fn project(&self) -> Option<String> {
+        self.queue.project.clone().filter(|project| !project.is_empty())
+    }
+
+    pub async fn run(&self, _context: &Context) -> anyhow::Result<ExitCode> {
+        let begun = Instant::now();
+        let (_, plan) = self.check()?;
+        let metrics = Metrics::new();
+        let reasons: Vec<_> = SkipReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        metrics.declare_skip_reasons(&reasons);
+        metrics.startup(StartPhase::Config, begun.elapsed());
+
+        let side = SideState::new(self.worker.stuck_after);
+        let listener = server::bind(&self.worker.host.to_string(), self.worker.port).await?;
+        tracing::info!(address = %listener.local_addr()?, "the side port answers");
+        let side_done = CancellationToken::new();
+        let serving = tokio::spawn(server::serve(listener, side.clone(), metrics.clone(), side_done.clone()));
+
+        let stop = stop_on_signal();
+        let ended = self.work(plan, side.clone(), metrics, stop, begun).await;
+        if let Err(error) = &ended {
+            tracing::error!(code = %error.code(), class = %error.class(), error = error.chain(), "the worker ends");
+            side.set_phase(Phase::Failed(error.message().to_owned()));
+        } else {
+            tracing::info!("drained; the worker ends");
+        }
+        side_done.cancel();
+        // Answers under way are bounded by the server itself.
+        drop(serving.await);
+        match ended {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Everything between the side port's first and last answer.
+    async fn work(
+        &self,
+        plan: ends::Plan,
+        side: Arc<SideState>,
+        metrics: Metrics,
+        stop: CancellationToken,
+        begun: Instant,
+    ) -> Result<()> {
+        // Clients connect while the model loads.
+        let connecting = async {
+            let connecting = Instant::now();
+            let ends = ends::connect(&self.queue, &self.worker, &plan, self.limits.max_jobs()).await;
+            metrics.startup(StartPhase::Clients, connecting.elapsed());
+            ends
+        };
+        let loading = async {
+            let engine = start_engine(&self.model).await;
+            if let Ok(engine) = &engine {
+                introduce(engine, &side, &metrics);
+            }
+            engine
+        };
+        let starting = async { tokio::join!(connecting, loading) };
+        let (ends, engine) = tokio::select! {
+            started = starting => started,
+            // Nothing was pulled yet, so there is nothing to drain.
+            () = stop.cancelled() => return Ok(()),
+        };
+        let (Ends { store, ingress, egress, inbox }, engine) = both(ends, engine)?;
+        side.health.set_storage_connected(true);
+        metrics.declare_ingress(ingress.name());
+
+        let pipeline = self.pipeline(store.clone(), engine, &plan, metrics.clone());
+        let _gauges = keep_gauges(&pipeline, side.clone(), store, &plan);
+        metrics.startup(StartPhase::Total, begun.elapsed());
+        side.set_phase(Phase::Ready);
+        let worker = Worker {
+            pipeline,
+            egress,
+            notifications: plan.notifications,
+            max_jobs: self.limits.max_jobs(),
+            drain_timeout: self.worker.drain_timeout,
+            side,
+            metrics,
+        };
+        let ended = worker.run(ingress, stop).await;
+        drop(inbox);
+        ended
+    }
+
+    fn pipeline(
+        &self,
+        store: Arc<dyn Store>,
+        engine: Engine,
+        plan: &ends::Plan,
+        metrics: Metrics,
+    ) -> Pipeline {
+        let total = photo_bytes(&self.limits);
+        let (downloads, pixels) = split(total, self.limits.max_file_bytes.as_u64());
+        tracing::info!(
+            downloads_mib = downloads >> 20,
+            pixels_mib = pixels >> 20,
+            max_jobs = self.limits.max_jobs(),
+            "memory for photos"
+        );
+        Pipeline {
+            store,
+            cutter: Cutter {
+                engine,
+                memory: Budget::new(pixels),
+                cpu: CpuPool::new(cores()),
+                limits: Limits {
+                    max_pixels: self.limits.max_pixels,
+                    ..Limits::default()
+                },
+            },
+            downloads: Budget::new(downloads),
+            policy: plan.policy.clone(),
+            max_file_bytes: self.limits.max_file_bytes.as_u64(),
+            job_timeout: self.limits.job_timeout,
+            metrics,
+        }
+    }
+}
+
+/// Divides the budget between files as downloaded and pixels in work. Compressed files are small
+/// next to their pixels, so an eighth is plenty, but the largest file must fit.
+fn split(total: u64, largest_file: u64) -> (u64, u64) {
+    let downloads = (total / 8).max(largest_file).min(total / 2);
+    (downloads, total - downloads)
+}
+
+/// Both, or one error that tells what is wrong with either.
+fn both<A, B>(a: Result<A>, b: Result<B>) -> Result<(A, B)> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        (Err(a), Err(b)) => Err(Error::new(a.code(), format!("{}; {}", a.chain(), b.chain()))),
+    }
+}
+
+/// Tells side port and metrics about the loaded network.
+fn introduce(engine: &Engine, side: &Arc<SideState>, metrics: &Metrics) {
+    let info = engine.info();
+    metrics.model_loaded(info.load);
+    metrics.startup(StartPhase::Session, info.load);
+    metrics.startup(StartPhase::WarmUp, info.warm_up);
+    metrics.set_runtime(&info.runtime);
+    side.set_model(model_info(info));
+    let pulse = engine.pulse().clone();
+    side.health.watch_engine(move || Pulse {
+        alive: pulse.alive(),
+        busy_since: pulse.busy_for().and_then(|busy| Instant::now().checked_sub(busy)),
+    });
+    let engine = engine.clone();
+    side.set_warm_up(Arc::new(move || {
+        let engine = engine.clone();
+        Box::pin(async move { engine.warm_up().await })
+    }));
+}
+
+fn model_info(info: &EngineInfo) -> ModelInfo {
+    ModelInfo {
+        name: info.manifest.name.clone(),
+        sha256: info.manifest.sha256.clone(),
+        provider: info.provider.as_str().to_owned(),
+        input_size: match info.manifest.resize {
+            Resize::Static { width, height } => format!("{width}x{height}"),
+            Resize::Dynamic { short, .. } => format!("shorter side {short}"),
+        },
+        load: info.load,
+        warm_up: info.warm_up,
+    }
+}
+
+/// Reads what nobody pushes: the budgets, and whether the store is still there. Ends when the
+/// answer is dropped.
+fn keep_gauges(
+    pipeline: &Pipeline,
+    side: Arc<SideState>,
+    store: Arc<dyn Store>,
+    plan: &ends::Plan,
+) -> tokio_util::task::AbortOnDropHandle<()> {
+    let (downloads, pixels) = (pipeline.downloads.clone(), pipeline.cutter.memory.clone());
+    let (metrics, buckets) = (pipeline.metrics.clone(), plan.buckets.clone());
+    tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut gauges = tokio::time::interval(GAUGES_EVERY);
+        let mut probe = tokio::time::interval(PROBE_EVERY);
+        loop {
+            tokio::select! {
+                _ = gauges.tick() => metrics.set_budget(BudgetReading {
+                    used: downloads.used() + pixels.used(),
+                    total: downloads.total() + pixels.total(),
+                    waiting: downloads.waiting() + pixels.waiting(),
+                }),
+                _ = probe.tick() => {
+                    let there = if buckets.is_empty() {
+                        store.probe(None).await
+                    } else {
+                        futures::future::try_join_all(buckets.iter().map(|b| store.probe(Some(b)))).await.map(drop)
+                    };
+                    if let Err(error) = &there {
+                        tracing::warn!(code = %error.code(), error = error.chain(), "the store does not answer");
+                    }
+                    side.health.set_storage_connected(there.is_ok());
+                }
+            }
+        }
+    }))
+}
+
+/// Cancelled by the first SIGTERM or SIGINT; the second ends the process at once.
+fn stop_on_signal() -> CancellationToken {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals cannot be caught: stopping will not drain");
+        return stop;
+    };
+    tokio::spawn(async move {
+        let mut first = true;
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if !first {
+                tracing::warn!(signal = name, "a second signal: ending at once");
+                // What shells report for a process that a signal ended.
+                std::process::exit(if name == "SIGTERM" { 143 } else { 130 });
+            }
+            first = false;
+            tracing::info!(signal = name, "stopping");
+            token.cancel();
+        }
+    });
+    stop
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Class;
+
+    #[test]
+    fn the_largest_file_fits_the_download_budget_unless_that_leaves_nothing_for_pixels() {
+        assert_eq!(split(8 << 30, 50 << 20), (1 << 30, 7 << 30));
+        assert_eq!(split(256 << 20, 50 << 20), (50 << 20, 206 << 20));
+        assert_eq!(split(64 << 20, 50 << 20), (32 << 20, 32 << 20));
+    }
+
+    #[test]
+    fn two_failures_at_start_are_told_together() {
+        let fail = |what: &str| Error::new(Code::ModelInvalid, what);
+        let error = both::<(), ()>(Err(fail("no model")), Err(fail("no bucket"))).unwrap_err();
+        assert!(error.message().contains("no model") && error.message().contains("no bucket"));
+        assert_eq!(error.class(), Class::Fatal);
+    }
+}

@@ -1,0 +1,227 @@
+//! The embedded default, end to end: the built program, a directory, a real network.
+
+mod harness;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use harness::{Worker, alpha, cutout, file, likeness, run, told, wait_until};
+use serde_json::Value;
+
+const CAT: &str = "samples/cat.jpg";
+
+fn publish(root: &Path, args: &[&str]) -> Command {
+    let mut command = cutout();
+    command.args(["publish", "--ingress", "local", "--root"]).arg(root).args(args);
+    command
+}
+
+fn drop_in(root: &Path, from: &str, name: &str) {
+    std::fs::create_dir_all(root.join("inbox")).unwrap();
+    std::fs::copy(file(from), root.join("inbox").join(name)).unwrap();
+}
+
+/// Outputs by name, with the modification times that are their generations.
+fn outbox(root: &Path) -> BTreeMap<String, std::time::SystemTime> {
+    let Ok(entries) = std::fs::read_dir(root.join("outbox")) else {
+        return BTreeMap::new();
+    };
+    entries
+        .map(|entry| {
+            let entry = entry.unwrap();
+            (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().modified().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn a_photo_in_the_inbox_becomes_a_cut_out_like_the_reference_and_moves_the_metrics() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = Worker::local(dir.path(), &[]).ready();
+    drop_in(dir.path(), CAT, "cat.jpg");
+    let output = dir.path().join("outbox/cat.cutout.png");
+    let png = wait_until("the cut-out", || std::fs::read(&output).ok());
+
+    let (width, height, cut) = alpha(&png);
+    let photo = image::open(file(CAT)).unwrap();
+    assert_eq!((width, height), (photo.width(), photo.height()));
+    let reference = image::open(file("tests/fixtures/masks/cat.mask.png")).unwrap().to_luma8();
+    let (difference, iou) = likeness(&cut, reference.as_raw());
+    assert!(difference <= 1.0, "mean difference {difference}/255");
+    assert!(iou >= 0.99, "IoU {iou}");
+
+    let done = ["outcome=\"done\"", "ingress=\"local\""];
+    wait_until("the metric", || (worker.metric("cutout_jobs_total", &done) == 1.0).then_some(()));
+    assert_eq!(worker.metric("cutout_stage_seconds_count", &["stage=\"infer\""]), 1.0);
+    assert!(worker.metric("cutout_bytes_out_total", &[]) >= png.len() as f64);
+    let loaded = worker.logged("Model loaded").expect("operators filter on it");
+    assert_eq!(loaded["severity"], "INFO");
+    // The output lies in the store too, and must not have become a job.
+    assert_eq!(worker.metric("cutout_jobs_total", &[]), 1.0);
+}
+
+#[test]
+fn each_bad_input_fails_with_its_own_code_and_its_neighbours_are_cut_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let inputs = "tests/fixtures/images";
+    for (from, name) in [
+        (CAT, "good-1.jpg"),
+        (&*format!("{inputs}/text.jpg"), "text.jpg"),
+        (&*format!("{inputs}/truncated.jpg"), "truncated.jpg"),
+        (&*format!("{inputs}/bomb-30000x30000.png"), "bomb.png"),
+        ("samples/coffee.jpg", "good-2.jpg"),
+    ] {
+        std::fs::create_dir_all(dir.path().join("photos")).unwrap();
+        std::fs::copy(file(from), dir.path().join("photos").join(name)).unwrap();
+    }
+    let worker = Worker::local(dir.path(), &[]).ready();
+    let sources = ["good-1.jpg", "text.jpg", "truncated.jpg", "bomb.png", "missing.jpg", "good-2.jpg"]
+        .map(|name| format!("photos/{name}"));
+    let mut args: Vec<&str> = sources.iter().map(String::as_str).collect();
+    args.extend(["--wait", "--json"]);
+    let output = run(&mut publish(dir.path(), &args));
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+
+    let mut answers = BTreeMap::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let result: Value = serde_json::from_str(line).unwrap();
+        let source = result["source"].as_str().unwrap().split('#').next().unwrap().to_owned();
+        let code = result["error"]["code"].as_str().unwrap_or("done").to_owned();
+        answers.insert(source, code);
+    }
+    let expected: BTreeMap<String, String> = [
+        ("photos/good-1.jpg", "done"),
+        ("photos/text.jpg", "unsupported_format"),
+        ("photos/truncated.jpg", "image_corrupt"),
+        ("photos/bomb.png", "image_too_large"),
+        ("photos/missing.jpg", "source_not_found"),
+        ("photos/good-2.jpg", "done"),
+    ]
+    .map(|(source, code)| (source.to_owned(), code.to_owned()))
+    .into();
+    assert_eq!(answers, expected);
+    assert_eq!(worker.metric("cutout_dead_letters_total", &[]), 4.0);
+    assert_eq!(worker.metric("cutout_jobs_total", &["outcome=\"failed\"", "code=\"image_corrupt\""]), 1.0);
+    assert_eq!(worker.get("/health").0, 200);
+}
+
+#[test]
+fn twenty_jobs_and_a_crash_in_their_middle_give_twenty_outputs_of_one_generation_each() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("photos")).unwrap();
+    let names: Vec<String> = (0..20).map(|i| format!("photos/cat-{i:02}.jpg")).collect();
+    for name in &names {
+        std::fs::copy(file(CAT), dir.path().join(name)).unwrap();
+    }
+    let args: Vec<&str> = names.iter().map(String::as_str).collect();
+    let output = run(&mut publish(dir.path(), &args));
+    assert!(output.status.success(), "{}", told(&output));
+
+    let worker = Worker::local(dir.path(), &[]);
+    wait_until("a few outputs", || (outbox(dir.path()).len() >= 5).then_some(()));
+    worker.kill();
+    let before = outbox(dir.path());
+    assert!(before.len() < 20, "the crash came too late to mean anything");
+
+    let worker = Worker::local(dir.path(), &[]).ready();
+    wait_until("the rest", || (outbox(dir.path()).len() == 20).then_some(()));
+    let finished = |outcome: &str| worker.metric("cutout_jobs_total", &[&format!("outcome=\"{outcome}\"")]);
+    // Whatever was not acked before the crash is answered now, as done or as a duplicate.
+    wait_until("an empty queue", || {
+        (worker.metric("cutout_jobs_in_flight", &[]) == 0.0 && finished("done") + before.len() as f64 >= 20.0)
+            .then_some(())
+    });
+    let after = outbox(dir.path());
+    for (name, generation) in &before {
+        assert_eq!(after.get(name), Some(generation), "{name} was written twice");
+    }
+    assert_eq!(finished("failed"), 0.0);
+    let stray: Vec<_> = std::fs::read_dir(dir.path().join(".cutout/tmp")).into_iter().flatten().collect();
+    assert!(stray.len() <= 1, "temporary files are left: {stray:?}");
+}
+
+#[test]
+fn sigterm_drains_and_gives_the_rest_back() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("photos")).unwrap();
+    let names: Vec<String> = (0..12).map(|i| format!("photos/cat-{i:02}.jpg")).collect();
+    for name in &names {
+        std::fs::copy(file(CAT), dir.path().join(name)).unwrap();
+    }
+    let mut worker = Worker::local(dir.path(), &["--drain-timeout", "3s"]).ready();
+    let args: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert!(run(&mut publish(dir.path(), &args)).status.success());
+    wait_until("work", || (!outbox(dir.path()).is_empty()).then_some(()));
+    worker.signal("TERM");
+    wait_until("draining to show", || {
+        let (status, body) = worker.get("/health");
+        // A drain of a fast machine may be over before it is looked at.
+        (status == 503 && body.contains("draining") || status == 0).then_some(())
+    });
+    let (code, took) = worker.exit();
+    assert_eq!(code, Some(0), "{:#?}", worker.logs());
+    assert!(took.as_secs() < 10, "Cloud Run kills after 10 s, it took {took:?}");
+    drop(worker);
+
+    let _worker = Worker::local(dir.path(), &[]).ready();
+    wait_until("the rest", || (outbox(dir.path()).len() == 12).then_some(()));
+}
+
+#[test]
+fn a_second_signal_ends_the_worker_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("photos")).unwrap();
+    let names: Vec<String> = (0..8).map(|i| format!("photos/cat-{i:02}.jpg")).collect();
+    for name in &names {
+        std::fs::copy(file(CAT), dir.path().join(name)).unwrap();
+    }
+    let mut worker = Worker::local(dir.path(), &["--drain-timeout", "60s"]).ready();
+    let args: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert!(run(&mut publish(dir.path(), &args)).status.success());
+    wait_until("work", || (worker.metric("cutout_jobs_in_flight", &[]) > 1.0).then_some(()));
+    worker.signal("TERM");
+    wait_until("draining", || worker.logged("draining: no more jobs are pulled"));
+    worker.signal("TERM");
+    let (code, _) = worker.exit();
+    assert_eq!(code, Some(143));
+}
+
+#[test]
+fn a_job_published_twice_is_computed_once() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("photos")).unwrap();
+    std::fs::copy(file(CAT), dir.path().join("photos/cat.jpg")).unwrap();
+    let worker = Worker::local(dir.path(), &[]).ready();
+    let first = run(&mut publish(dir.path(), &["photos/cat.jpg", "--wait", "--json"]));
+    let second = run(&mut publish(dir.path(), &["photos/cat.jpg", "--wait", "--json"]));
+    let parse = |output: &std::process::Output| -> Value {
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(output)))
+    };
+    let (first, second) = (parse(&first), parse(&second));
+    assert_eq!((&first["status"], &second["status"]), (&"done".into(), &"duplicate".into()));
+    for field in ["generation", "bytes", "width", "height", "crc32c", "uri"] {
+        assert_eq!(first["outputs"][0][field], second["outputs"][0][field], "{field}");
+        assert!(!first["outputs"][0][field].is_null(), "{field}");
+    }
+    assert_eq!(worker.metric("cutout_stage_seconds_count", &["stage=\"infer\""]), 1.0);
+}
+
+#[test]
+fn the_side_port_answers_before_the_model_is_loaded_and_startup_only_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = Worker::local(dir.path(), &[]);
+    // The address is logged before the model's file has even been hashed.
+    let (status, body) = worker.get("/startup");
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("model_not_loaded"), "{body}");
+    assert_eq!(worker.get("/health").0, 200);
+    let worker = worker.ready();
+    assert_eq!(worker.get_json("/startup")["model_loaded"], true);
+    let health = worker.get_json("/health");
+    assert_eq!(health["status"], "healthy", "{health:#}");
+    assert_eq!(health["storage_connected"], true);
+    let info = worker.get_json("/model-info");
+    assert_eq!(info["model"]["name"], "isnet-medium", "{info:#}");
+    assert_eq!(worker.get("/nothing-here").0, 404);
+}
