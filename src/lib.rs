@@ -13,5 +13,6 @@ pub mod job;
 pub mod model;
 pub mod object;
 pub mod pipeline;
+pub mod side;
 pub mod store;
 pub mod telemetry;
