@@ -1,0 +1,181 @@
+//! What the side port tells, kept up to date by the rest of the program.
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+
+use super::health::{Health, Unhealthy};
+use crate::error::Result;
+
+/// Where the worker is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The model is being loaded.
+    Loading,
+    /// The first runs of the network are under way.
+    Warming,
+    /// Jobs are worked on.
+    Ready,
+    /// No more jobs are taken.
+    Draining,
+    /// It could not start, and why.
+    Failed(String),
+}
+
+impl Phase {
+    /// Lower-case name, `state` of the answers.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Warming => "warming",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// Phases are passed in this order and never back.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Loading => 0,
+            Self::Warming => 1,
+            Self::Ready => 2,
+            Self::Draining => 3,
+            Self::Failed(_) => 4,
+        }
+    }
+}
+
+/// The loaded network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelInfo {
+    /// The manifest's name.
+    pub name: String,
+    /// SHA-256 of the weights file, hex.
+    pub sha256: String,
+    /// Execution provider: `cpu`, `cuda`.
+    pub provider: String,
+    /// The input's size as a person reads it: `1024x1024`, or `shorter side 1280`.
+    pub input_size: String,
+    /// Time to build the session.
+    pub load: Duration,
+    /// Time of the first runs; zero until they are done.
+    pub warm_up: Duration,
+}
+
+/// Runs the network once more over nothing in particular and answers how long that took.
+pub type WarmUp = Arc<dyn Fn() -> BoxFuture<'static, Result<Duration>> + Send + Sync>;
+
+/// What the side port tells. Shared by all; each part writes what it owns.
+pub struct SideState {
+    /// What engine, queue and store report.
+    pub health: Health,
+    started: Instant,
+    phase: RwLock<Phase>,
+    model: RwLock<Option<ModelInfo>>,
+    warm_up: OnceLock<WarmUp>,
+    /// Held while a warm-up that was asked for runs, so that a second adds no load.
+    pub(super) warming: tokio::sync::Mutex<()>,
+}
+
+impl SideState {
+    /// A worker that has just started. `stuck_after` as in [`Health::new`].
+    pub fn new(stuck_after: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            health: Health::new(stuck_after),
+            started: Instant::now(),
+            phase: RwLock::new(Phase::Loading),
+            model: RwLock::new(None),
+            warm_up: OnceLock::new(),
+            warming: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// Moves on to `phase`, and says whether it did: a phase that has been passed already is
+    /// ignored, so that a warm-up which ends during the drain does not call the worker ready.
+    ///
+    /// Readiness is logged here (`Model loaded`, which operators filter on).
+    pub fn set_phase(&self, phase: Phase) -> bool {
+        {
+            let mut now = self.phase.write().unwrap_or_else(PoisonError::into_inner);
+            if phase.rank() <= now.rank() {
+                return false;
+            }
+            now.clone_from(&phase);
+        }
+        match (&phase, self.model()) {
+            (Phase::Ready, Some(model)) => tracing::info!(
+                model = model.name,
+                sha256 = model.sha256,
+                provider = model.provider,
+                input_size = model.input_size,
+                load_seconds = model.load.as_secs_f64(),
+                warm_up_seconds = model.warm_up.as_secs_f64(),
+                startup_seconds = self.uptime().as_secs_f64(),
+                "Model loaded"
+            ),
+            _ => tracing::debug!(phase = phase.as_str(), "the worker entered a phase"),
+        }
+        true
+    }
+
+    /// Where the worker is in its life.
+    pub fn phase(&self) -> Phase {
+        self.phase
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The network, once it is loaded; again when it is warm.
+    pub fn set_model(&self, model: ModelInfo) {
+        *self.model.write().unwrap_or_else(PoisonError::into_inner) = Some(model);
+    }
+
+    /// The network, if it is loaded.
+    pub fn model(&self) -> Option<ModelInfo> {
+        self.model
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// How to warm up on request. The first one given stays.
+    pub fn set_warm_up(&self, warm_up: WarmUp) {
+        let _ = self.warm_up.set(warm_up);
+    }
+
+    pub(super) fn warm_up(&self) -> Option<&WarmUp> {
+        self.warm_up.get()
+    }
+
+    /// Time since the state was made, which `main` does first.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Why the worker is not live at `now`; `None` while it is, and while it starts.
+    pub fn unhealthy(&self, now: Instant) -> Option<Unhealthy> {
+        match self.phase() {
+            Phase::Failed(why) => Some(Unhealthy::StartFailed(why)),
+            Phase::Draining => Some(Unhealthy::Draining),
+            Phase::Loading | Phase::Warming | Phase::Ready => self.health.trouble(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warm_up_that_ends_during_the_drain_does_not_call_the_worker_ready() {
+        let state = SideState::new(Duration::from_secs(600));
+        assert!(state.set_phase(Phase::Warming));
+        assert!(state.set_phase(Phase::Draining));
+        assert!(!state.set_phase(Phase::Ready));
+        assert_eq!(state.phase(), Phase::Draining);
+        assert!(state.set_phase(Phase::Failed("lost".into())));
+    }
+}
