@@ -106,11 +106,7 @@ fn name_of(start: &Path, dir: &str, path: &Path) -> Option<ObjectName> {
     ObjectName::local(Path::new(dir).join(relative).to_str()?).ok()
 }
 
-fn describe(
-    root: &Root,
-    name: &ObjectName,
-    metadata: &fs::Metadata,
-) -> Result<(ObjectMeta, bool)> {
+fn describe(root: &Root, name: &ObjectName, metadata: &fs::Metadata) -> Result<(ObjectMeta, bool)> {
     let (key, generation) = (name.key(), generation_of(metadata));
     let sidecar = Sidecar::load(root, key, generation).map_err(|e| failure::reading(key, e))?;
     let has_sidecar = sidecar.is_some();

@@ -68,8 +68,7 @@ impl Root {
     /// The real path of an existing object. Links are followed as long as they stay inside:
     /// a photo in the inbox that is a link to `/etc/passwd` must not be read.
     pub(super) fn resolve(&self, key: &str) -> Result<PathBuf> {
-        let path =
-            fs::canonicalize(self.path.join(key)).map_err(|e| failure::reading(key, e))?;
+        let path = fs::canonicalize(self.path.join(key)).map_err(|e| failure::reading(key, e))?;
         self.check_inside(key, &path)?;
         Ok(path)
     }
@@ -80,7 +79,9 @@ impl Root {
         let parent = path.parent().unwrap_or(&self.path);
         // What exists of the path is checked before anything is made in it: directories must
         // not be created behind a link that leads out either.
-        let existing = parent.ancestors().find(|dir| dir.symlink_metadata().is_ok());
+        let existing = parent
+            .ancestors()
+            .find(|dir| dir.symlink_metadata().is_ok());
         let existing = fs::canonicalize(existing.unwrap_or(&self.path))
             .map_err(|e| failure::writing(key, e))?;
         self.check_inside(key, &existing)?;

@@ -85,7 +85,9 @@ pub(super) fn all(dir: &Path) -> io::Result<Vec<(Generation, PathBuf)>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let generation = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        let generation = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.parse().ok());
         if let Some(generation) = generation {
             found.push((Generation(generation), path));
         }

@@ -85,7 +85,11 @@ mod tests {
     use crate::object::Generation;
 
     fn aged(path: &Path) -> File {
-        let file = File::options().create(true).append(true).open(path).unwrap();
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
         file.set_modified(SystemTime::now() - 2 * MIN_AGE).unwrap();
         file
     }

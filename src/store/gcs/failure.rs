@@ -104,7 +104,12 @@ fn code_without_status(error: &google_cloud_storage::Error) -> Code {
 fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
 }
 
 fn message(doing: &str, what: &str, code: Code, status: Option<u16>) -> String {
@@ -150,10 +155,7 @@ mod tests {
         ] {
             let error = of_client("read", "gs://photos/rex.jpg", http(status));
             assert_eq!(error.code(), code, "{status}");
-            assert!(
-                error.message().contains("gs://photos/rex.jpg"),
-                "{error}"
-            );
+            assert!(error.message().contains("gs://photos/rex.jpg"), "{error}");
             let of_json = of_status("read", "gs://photos/rex.jpg", status, String::new());
             assert_eq!(of_json.code(), code, "{status}");
         }

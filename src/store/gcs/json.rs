@@ -213,7 +213,10 @@ impl ObjectResource {
                 format!("cannot describe {name}: its {field} is malformed; it is tried again"),
             )
         };
-        let generation = self.generation.parse().map_err(|_| malformed("generation"))?;
+        let generation = self
+            .generation
+            .parse()
+            .map_err(|_| malformed("generation"))?;
         let size = self.size.parse().map_err(|_| malformed("size"))?;
         let crc32c = match self.crc32c {
             None => None,
