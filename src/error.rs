@@ -73,6 +73,9 @@ codes! {
     UnsupportedFormat = "unsupported_format", Permanent;
     /// The destination already holds something this job did not write, and `overwrite` is off.
     DestinationExists = "destination_exists", Permanent;
+    /// Delivered as often as the local queue allows without success. Pub/Sub's own dead-letter
+    /// policy does the same there and says so in its own attributes.
+    AttemptsExhausted = "attempts_exhausted", Permanent;
     /// 408, 429, 5xx, connection reset or time-out from the object store.
     StorageUnavailable = "storage_unavailable", Retryable;
     /// The store refuses this identity (403). Retryable: it is the operator's to mend, and

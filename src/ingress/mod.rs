@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::job::JobResult;
 
+pub mod dead_letter;
 pub mod inbox;
 pub mod local;
 pub mod notification;
