@@ -443,7 +443,11 @@ impl Job {
                 "effect {effect:?} is not known: this version has none; leave `effects` out"
             )));
         }
-        if let Some(key) = self.metadata.keys().find(|key| key.starts_with(OWN_METADATA)) {
+        if let Some(key) = self
+            .metadata
+            .keys()
+            .find(|key| key.starts_with(OWN_METADATA))
+        {
             return Err(invalid(format!(
                 "metadata key {key:?}: names that start with {OWN_METADATA:?} are the worker's own"
             )));

@@ -62,7 +62,10 @@ impl Worker {
             let (delivery, place) = match delivery {
                 Ok(pair) => pair,
                 Err(error) if error.class() == Class::Fatal => {
-                    worker.side.health.set_queue(QueueStatus::Lost(error.message().to_owned()));
+                    worker
+                        .side
+                        .health
+                        .set_queue(QueueStatus::Lost(error.message().to_owned()));
                     break Err(error);
                 }
                 Err(error) => {
@@ -94,13 +97,19 @@ impl Worker {
             Err(_) => Duration::ZERO,
         };
         if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
-            tracing::warn!(in_work = tasks.len(), "drain timeout: giving the rest back to the queue");
+            tracing::warn!(
+                in_work = tasks.len(),
+                "drain timeout: giving the rest back to the queue"
+            );
             give_up.cancel();
             tasks.wait().await;
         }
         let closed = ingress.close().await;
         if let Err(error) = &closed {
-            tracing::warn!(error = error.chain(), "the queue did not confirm every answer");
+            tracing::warn!(
+                error = error.chain(),
+                "the queue did not confirm every answer"
+            );
         }
         ended
     }
@@ -174,7 +183,8 @@ impl Worker {
             Ok(result) => self.report(&result, ingress, begun).await,
             Err(error) => match error.class() {
                 Class::Permanent => {
-                    self.refuse(message, known.as_ref(), &error, arrival, ingress, begun).await
+                    self.refuse(message, known.as_ref(), &error, arrival, ingress, begun)
+                        .await
                 }
                 Class::Retryable => {
                     tracing::warn!(
@@ -182,7 +192,12 @@ impl Worker {
                         "the job failed and goes back to the queue"
                     );
                     self.metrics.retry(RetryOp::Job, error.code());
-                    self.metrics.job_finished(Outcome::Retried, Some(error.code()), ingress, begun.elapsed());
+                    self.metrics.job_finished(
+                        Outcome::Retried,
+                        Some(error.code()),
+                        ingress,
+                        begun.elapsed(),
+                    );
                     Ok(Verdict::Nack)
                 }
                 Class::Fatal => Err(error),
@@ -207,15 +222,27 @@ impl Worker {
     }
 
     /// Publishes a result; the message may be acked when that is durable.
-    async fn report(&self, result: &JobResult, ingress: &'static str, begun: Instant) -> Result<Verdict> {
+    async fn report(
+        &self,
+        result: &JobResult,
+        ingress: &'static str,
+        begun: Instant,
+    ) -> Result<Verdict> {
         let publishing = Instant::now();
         if let Err(error) = self.egress.publish_result(result).await {
             return self.unpublished(RetryOp::PublishResult, error, ingress, begun);
         }
         self.metrics.stage(Stage::Publish, publishing.elapsed());
-        self.metrics.job_finished(Outcome::from(result.status), None, ingress, begun.elapsed());
+        self.metrics
+            .job_finished(Outcome::from(result.status), None, ingress, begun.elapsed());
         let json = serde_json::to_string(result).unwrap_or_default();
-        tracing::info!(status = result.status.as_str(), total_ms = result.timings_ms.total, result = json, "job {}", result.status.as_str());
+        tracing::info!(
+            status = result.status.as_str(),
+            total_ms = result.timings_ms.total,
+            result = json,
+            "job {}",
+            result.status.as_str()
+        );
         Ok(Verdict::Ack)
     }
 
@@ -237,20 +264,36 @@ impl Worker {
             return self.unpublished(RetryOp::DeadLetter, error, ingress, begun);
         }
         self.metrics.dead_letter(error.code());
-        self.metrics.job_finished(Outcome::Failed, Some(error.code()), ingress, begun.elapsed());
+        self.metrics.job_finished(
+            Outcome::Failed,
+            Some(error.code()),
+            ingress,
+            begun.elapsed(),
+        );
         let json = serde_json::to_string(&result).unwrap_or_default();
         tracing::warn!(code = %error.code(), class = %error.class(), error = error.chain(), result = json, "job failed");
         Ok(Verdict::Ack)
     }
 
     /// The answer itself could not be published: without it the message must not be acked.
-    fn unpublished(&self, op: RetryOp, error: Error, ingress: &'static str, begun: Instant) -> Result<Verdict> {
+    fn unpublished(
+        &self,
+        op: RetryOp,
+        error: Error,
+        ingress: &'static str,
+        begun: Instant,
+    ) -> Result<Verdict> {
         if error.class() == Class::Fatal {
             return Err(error);
         }
         tracing::warn!(code = %error.code(), error = error.chain(), "the result could not be published; the job goes back to the queue");
         self.metrics.retry(op, error.code());
-        self.metrics.job_finished(Outcome::Retried, Some(error.code()), ingress, begun.elapsed());
+        self.metrics.job_finished(
+            Outcome::Retried,
+            Some(error.code()),
+            ingress,
+            begun.elapsed(),
+        );
         Ok(Verdict::Nack)
     }
 }
@@ -276,7 +319,10 @@ async fn settle(lease: Box<dyn Lease>, verdict: Verdict) {
         Verdict::Nack => lease.nack().await,
     };
     if let Err(error) = told {
-        tracing::warn!(error = error.chain(), "the queue did not take the answer; the message comes again");
+        tracing::warn!(
+            error = error.chain(),
+            "the queue did not take the answer; the message comes again"
+        );
     }
 }
 

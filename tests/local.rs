@@ -13,7 +13,10 @@ const CAT: &str = "samples/cat.jpg";
 
 fn publish(root: &Path, args: &[&str]) -> Command {
     let mut command = cutout();
-    command.args(["publish", "--ingress", "local", "--root"]).arg(root).args(args);
+    command
+        .args(["publish", "--ingress", "local", "--root"])
+        .arg(root)
+        .args(args);
     command
 }
 
@@ -30,7 +33,10 @@ fn outbox(root: &Path) -> BTreeMap<String, std::time::SystemTime> {
     entries
         .map(|entry| {
             let entry = entry.unwrap();
-            (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().modified().unwrap())
+            (
+                entry.file_name().into_string().unwrap(),
+                entry.metadata().unwrap().modified().unwrap(),
+            )
         })
         .collect()
 }
@@ -46,16 +52,25 @@ fn a_photo_in_the_inbox_becomes_a_cut_out_like_the_reference_and_moves_the_metri
     let (width, height, cut) = alpha(&png);
     let photo = image::open(file(CAT)).unwrap();
     assert_eq!((width, height), (photo.width(), photo.height()));
-    let reference = image::open(file("tests/fixtures/masks/cat.mask.png")).unwrap().to_luma8();
+    let reference = image::open(file("tests/fixtures/masks/cat.mask.png"))
+        .unwrap()
+        .to_luma8();
     let (difference, iou) = likeness(&cut, reference.as_raw());
     assert!(difference <= 1.0, "mean difference {difference}/255");
     assert!(iou >= 0.99, "IoU {iou}");
 
     let done = ["outcome=\"done\"", "ingress=\"local\""];
-    wait_until("the metric", || (worker.metric("cutout_jobs_total", &done) == 1.0).then_some(()));
-    assert_eq!(worker.metric("cutout_stage_seconds_count", &["stage=\"infer\""]), 1.0);
+    wait_until("the metric", || {
+        (worker.metric("cutout_jobs_total", &done) == 1.0).then_some(())
+    });
+    assert_eq!(
+        worker.metric("cutout_stage_seconds_count", &["stage=\"infer\""]),
+        1.0
+    );
     assert!(worker.metric("cutout_bytes_out_total", &[]) >= png.len() as f64);
-    let loaded = worker.logged("Model loaded").expect("operators filter on it");
+    let loaded = worker
+        .logged("Model loaded")
+        .expect("operators filter on it");
     assert_eq!(loaded["severity"], "INFO");
     // The output lies in the store too, and must not have become a job.
     assert_eq!(worker.metric("cutout_jobs_total", &[]), 1.0);
@@ -76,8 +91,15 @@ fn each_bad_input_fails_with_its_own_code_and_its_neighbours_are_cut_out() {
         std::fs::copy(file(from), dir.path().join("photos").join(name)).unwrap();
     }
     let worker = Worker::local(dir.path(), &[]).ready();
-    let sources = ["good-1.jpg", "text.jpg", "truncated.jpg", "bomb.png", "missing.jpg", "good-2.jpg"]
-        .map(|name| format!("photos/{name}"));
+    let sources = [
+        "good-1.jpg",
+        "text.jpg",
+        "truncated.jpg",
+        "bomb.png",
+        "missing.jpg",
+        "good-2.jpg",
+    ]
+    .map(|name| format!("photos/{name}"));
     let mut args: Vec<&str> = sources.iter().map(String::as_str).collect();
     args.extend(["--wait", "--json"]);
     let output = run(&mut publish(dir.path(), &args));
@@ -86,8 +108,17 @@ fn each_bad_input_fails_with_its_own_code_and_its_neighbours_are_cut_out() {
     let mut answers = BTreeMap::new();
     for line in String::from_utf8(output.stdout).unwrap().lines() {
         let result: Value = serde_json::from_str(line).unwrap();
-        let source = result["source"].as_str().unwrap().split('#').next().unwrap().to_owned();
-        let code = result["error"]["code"].as_str().unwrap_or("done").to_owned();
+        let source = result["source"]
+            .as_str()
+            .unwrap()
+            .split('#')
+            .next()
+            .unwrap()
+            .to_owned();
+        let code = result["error"]["code"]
+            .as_str()
+            .unwrap_or("done")
+            .to_owned();
         answers.insert(source, code);
     }
     let expected: BTreeMap<String, String> = [
@@ -102,7 +133,13 @@ fn each_bad_input_fails_with_its_own_code_and_its_neighbours_are_cut_out() {
     .into();
     assert_eq!(answers, expected);
     assert_eq!(worker.metric("cutout_dead_letters_total", &[]), 4.0);
-    assert_eq!(worker.metric("cutout_jobs_total", &["outcome=\"failed\"", "code=\"image_corrupt\""]), 1.0);
+    assert_eq!(
+        worker.metric(
+            "cutout_jobs_total",
+            &["outcome=\"failed\"", "code=\"image_corrupt\""]
+        ),
+        1.0
+    );
     assert_eq!(worker.get("/health").0, 200);
 }
 
@@ -119,25 +156,41 @@ fn twenty_jobs_and_a_crash_in_their_middle_give_twenty_outputs_of_one_generation
     assert!(output.status.success(), "{}", told(&output));
 
     let worker = Worker::local(dir.path(), &[]);
-    wait_until("a few outputs", || (outbox(dir.path()).len() >= 5).then_some(()));
+    wait_until("a few outputs", || {
+        (outbox(dir.path()).len() >= 5).then_some(())
+    });
     worker.kill();
     let before = outbox(dir.path());
-    assert!(before.len() < 20, "the crash came too late to mean anything");
+    assert!(
+        before.len() < 20,
+        "the crash came too late to mean anything"
+    );
 
     let worker = Worker::local(dir.path(), &[]).ready();
-    wait_until("the rest", || (outbox(dir.path()).len() == 20).then_some(()));
-    let finished = |outcome: &str| worker.metric("cutout_jobs_total", &[&format!("outcome=\"{outcome}\"")]);
+    wait_until("the rest", || {
+        (outbox(dir.path()).len() == 20).then_some(())
+    });
+    let finished =
+        |outcome: &str| worker.metric("cutout_jobs_total", &[&format!("outcome=\"{outcome}\"")]);
     // Whatever was not acked before the crash is answered now, as done or as a duplicate.
     wait_until("an empty queue", || {
-        (worker.metric("cutout_jobs_in_flight", &[]) == 0.0 && finished("done") + before.len() as f64 >= 20.0)
+        (worker.metric("cutout_jobs_in_flight", &[]) == 0.0
+            && finished("done") + before.len() as f64 >= 20.0)
             .then_some(())
     });
     let after = outbox(dir.path());
     for (name, generation) in &before {
-        assert_eq!(after.get(name), Some(generation), "{name} was written twice");
+        assert_eq!(
+            after.get(name),
+            Some(generation),
+            "{name} was written twice"
+        );
     }
     assert_eq!(finished("failed"), 0.0);
-    let stray: Vec<_> = std::fs::read_dir(dir.path().join(".cutout/tmp")).into_iter().flatten().collect();
+    let stray: Vec<_> = std::fs::read_dir(dir.path().join(".cutout/tmp"))
+        .into_iter()
+        .flatten()
+        .collect();
     assert!(stray.len() <= 1, "temporary files are left: {stray:?}");
 }
 
@@ -161,11 +214,16 @@ fn sigterm_drains_and_gives_the_rest_back() {
     });
     let (code, took) = worker.exit();
     assert_eq!(code, Some(0), "{:#?}", worker.logs());
-    assert!(took.as_secs() < 10, "Cloud Run kills after 10 s, it took {took:?}");
+    assert!(
+        took.as_secs() < 10,
+        "Cloud Run kills after 10 s, it took {took:?}"
+    );
     drop(worker);
 
     let _worker = Worker::local(dir.path(), &[]).ready();
-    wait_until("the rest", || (outbox(dir.path()).len() == 12).then_some(()));
+    wait_until("the rest", || {
+        (outbox(dir.path()).len() == 12).then_some(())
+    });
 }
 
 #[test]
@@ -179,9 +237,13 @@ fn a_second_signal_ends_the_worker_at_once() {
     let mut worker = Worker::local(dir.path(), &["--drain-timeout", "60s"]).ready();
     let args: Vec<&str> = names.iter().map(String::as_str).collect();
     assert!(run(&mut publish(dir.path(), &args)).status.success());
-    wait_until("work", || (worker.metric("cutout_jobs_in_flight", &[]) > 1.0).then_some(()));
+    wait_until("work", || {
+        (worker.metric("cutout_jobs_in_flight", &[]) > 1.0).then_some(())
+    });
     worker.signal("TERM");
-    wait_until("draining", || worker.logged("draining: no more jobs are pulled"));
+    wait_until("draining", || {
+        worker.logged("draining: no more jobs are pulled")
+    });
     worker.signal("TERM");
     let (code, _) = worker.exit();
     assert_eq!(code, Some(143));
@@ -193,18 +255,33 @@ fn a_job_published_twice_is_computed_once() {
     std::fs::create_dir_all(dir.path().join("photos")).unwrap();
     std::fs::copy(file(CAT), dir.path().join("photos/cat.jpg")).unwrap();
     let worker = Worker::local(dir.path(), &[]).ready();
-    let first = run(&mut publish(dir.path(), &["photos/cat.jpg", "--wait", "--json"]));
-    let second = run(&mut publish(dir.path(), &["photos/cat.jpg", "--wait", "--json"]));
+    let first = run(&mut publish(
+        dir.path(),
+        &["photos/cat.jpg", "--wait", "--json"],
+    ));
+    let second = run(&mut publish(
+        dir.path(),
+        &["photos/cat.jpg", "--wait", "--json"],
+    ));
     let parse = |output: &std::process::Output| -> Value {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(output)))
     };
     let (first, second) = (parse(&first), parse(&second));
-    assert_eq!((&first["status"], &second["status"]), (&"done".into(), &"duplicate".into()));
+    assert_eq!(
+        (&first["status"], &second["status"]),
+        (&"done".into(), &"duplicate".into())
+    );
     for field in ["generation", "bytes", "width", "height", "crc32c", "uri"] {
-        assert_eq!(first["outputs"][0][field], second["outputs"][0][field], "{field}");
+        assert_eq!(
+            first["outputs"][0][field], second["outputs"][0][field],
+            "{field}"
+        );
         assert!(!first["outputs"][0][field].is_null(), "{field}");
     }
-    assert_eq!(worker.metric("cutout_stage_seconds_count", &["stage=\"infer\""]), 1.0);
+    assert_eq!(
+        worker.metric("cutout_stage_seconds_count", &["stage=\"infer\""]),
+        1.0
+    );
 }
 
 #[test]

@@ -6,7 +6,9 @@ use cutout::job::{Job, JobResult};
 use schemars::Schema;
 
 fn check(name: &str, schema: &Schema) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("schemas")
+        .join(name);
     let text = serde_json::to_string_pretty(schema).unwrap() + "\n";
     if std::env::var_os("UPDATE_SCHEMAS").is_some() {
         std::fs::write(&path, text).unwrap();

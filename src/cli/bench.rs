@@ -23,7 +23,7 @@ use crate::pipeline::decode::{self, Limits};
 use crate::pipeline::preprocess;
 
 #[derive(Args)]
-pub struct Cmd {
+pub struct BenchCmd {
     /// Photos, or folders of photos
     #[arg(default_value = "samples", value_name = "IN")]
     inputs: Vec<PathBuf>,
@@ -119,7 +119,7 @@ struct Photo {
     spent: Vec<Spent>,
 }
 
-impl Cmd {
+impl BenchCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         let session = super::session_config(&self.model).await?;
         let threads = session.threads;
@@ -128,7 +128,10 @@ impl Cmd {
             engine,
             memory: super::photo_budget(&self.limits),
             cpu: CpuPool::new(cores()),
-            limits: Limits { max_pixels: self.limits.max_pixels, ..Limits::default() },
+            limits: Limits {
+                max_pixels: self.limits.max_pixels,
+                ..Limits::default()
+            },
         };
         let concurrency = match self.concurrency {
             0 => self.limits.max_jobs(),
@@ -141,7 +144,9 @@ impl Cmd {
         for _ in 0..self.rounds {
             let begun = Instant::now();
             for photo in &mut photos {
-                photo.bare.push(cutter.engine.infer(photo.tensor.clone()).await?.ran);
+                photo
+                    .bare
+                    .push(cutter.engine.infer(photo.tensor.clone()).await?.ran);
                 bar.inc(1);
             }
             bare_time += begun.elapsed();
@@ -169,7 +174,10 @@ impl Cmd {
         }
         bar.finish_and_clear();
         let runs = f64::from(self.rounds) * photos.len() as f64;
-        let (bare_rate, pipeline_rate) = (runs / bare_time.as_secs_f64(), runs / pipeline_time.as_secs_f64());
+        let (bare_rate, pipeline_rate) = (
+            runs / bare_time.as_secs_f64(),
+            runs / pipeline_time.as_secs_f64(),
+        );
         let info = cutter.engine.info();
         let report = Report {
             model: info.manifest.name.clone(),
@@ -200,7 +208,10 @@ impl Cmd {
         files
             .into_iter()
             .map(|path| {
-                let file = Bytes::from(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+                let file = Bytes::from(
+                    std::fs::read(&path)
+                        .with_context(|| format!("cannot read {}", path.display()))?,
+                );
                 let header = decode::sniff(&file, &cutter.limits)?;
                 let photo = decode::decode(&file, &header, &cutter.limits)?;
                 let tensor = preprocess::to_tensor(&photo, &manifest.input, &manifest.resize)?;
@@ -219,9 +230,14 @@ impl Cmd {
 }
 
 async fn cut(cutter: &Cutter, file: Bytes) -> crate::error::Result<Spent> {
-    let file = Charged { bytes: file, paid: None };
+    let file = Charged {
+        bytes: file,
+        paid: None,
+    };
     let deadline = Instant::now() + Duration::from_secs(3600);
-    let (_, spent) = cutter.cut_out(file, None, &Output::default(), deadline).await?;
+    let (_, spent) = cutter
+        .cut_out(file, None, &Output::default(), deadline)
+        .await?;
     Ok(spent)
 }
 
@@ -230,13 +246,22 @@ fn peak_resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok())
+        .find_map(|line| {
+            line.strip_prefix("VmHWM:")?
+                .split_whitespace()
+                .next()?
+                .parse::<u64>()
+                .ok()
+        })
         .map_or(0, |kib| kib * 1024)
 }
 
 fn report(photo: Photo) -> PhotoReport {
     let stage = |of: fn(&Spent) -> Duration| Spread::of(photo.spent.iter().map(of));
-    let (bare, whole) = (Spread::of(photo.bare.iter().copied()), Spread::of(photo.whole.iter().copied()));
+    let (bare, whole) = (
+        Spread::of(photo.bare.iter().copied()),
+        Spread::of(photo.whole.iter().copied()),
+    );
     PhotoReport {
         photo: photo.path.display().to_string(),
         width: photo.size.0,
@@ -255,8 +280,13 @@ fn report(photo: Photo) -> PhotoReport {
 fn print(report: &Report) {
     println!(
         "{} on {} ({} threads, {} cores): loaded in {:.2} s, warmed up in {:.2} s; {} rounds, medians in ms",
-        report.model, report.provider, report.threads, report.cores,
-        report.load_seconds, report.warm_up_seconds, report.rounds
+        report.model,
+        report.provider,
+        report.threads,
+        report.cores,
+        report.load_seconds,
+        report.warm_up_seconds,
+        report.rounds
     );
     println!(
         "{:<32} {:>11} {:>7} {:>7} {:>7} {:>7} {:>8} {:>7} {:>6} {:>6}",
@@ -266,13 +296,24 @@ fn print(report: &Report) {
         let ms = |spread: Spread| spread.median * 1e3;
         println!(
             "{:<32} {:>11} {:>7.0} {:>7.0} {:>7.1} {:>7.0} {:>8.1} {:>7.1} {:>6.1} {:>6.3}",
-            p.photo, format!("{}x{}", p.width, p.height), ms(p.bare), ms(p.whole), ms(p.decode),
-            ms(p.infer), ms(p.compose), ms(p.encode), ms(p.wait), p.ratio
+            p.photo,
+            format!("{}x{}", p.width, p.height),
+            ms(p.bare),
+            ms(p.whole),
+            ms(p.decode),
+            ms(p.infer),
+            ms(p.compose),
+            ms(p.encode),
+            ms(p.wait),
+            p.ratio
         );
     }
     println!(
         "throughput: bare loop {:.3}/s, pipeline with {} at once {:.3}/s: ratio {:.3}; peak memory {} MiB",
-        report.bare_rate, report.concurrency, report.pipeline_rate, report.throughput_ratio,
+        report.bare_rate,
+        report.concurrency,
+        report.pipeline_rate,
+        report.throughput_ratio,
         report.peak_resident_bytes >> 20
     );
 }

@@ -9,16 +9,16 @@ use crate::config;
 
 /// Takes the worker's flags, so that a command line can be checked before it is deployed.
 #[derive(Args)]
-pub struct Cmd {
+pub struct ConfigCmd {
     #[command(flatten)]
-    worker: worker::Cmd,
+    worker: worker::WorkerCmd,
 
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
 }
 
-impl Cmd {
+impl ConfigCmd {
     pub fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         self.worker.check()?;
         let (Some(command), Some(matches)) = (
@@ -41,9 +41,15 @@ impl Cmd {
             println!("{}", serde_json::to_string_pretty(&object)?);
             return Ok(ExitCode::SUCCESS);
         }
-        println!("{:<24} {:<30} {:<12} {}", "setting", "variable", "origin", "value");
+        println!(
+            "{:<24} {:<30} {:<12} {}",
+            "setting", "variable", "origin", "value"
+        );
         for s in settings {
-            println!("{:<24} {:<30} {:<12} {}", s.flag, s.variable, s.origin, s.value);
+            println!(
+                "{:<24} {:<30} {:<12} {}",
+                s.flag, s.variable, s.origin, s.value
+            );
         }
         Ok(ExitCode::SUCCESS)
     }

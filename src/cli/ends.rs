@@ -7,7 +7,7 @@ use crate::config::{AllowedPlace, IngressKind, QueueArgs, WorkerArgs};
 use crate::destination::Template;
 use crate::error::{Code, Error, Result};
 use crate::ingress::inbox::Inbox;
-use crate::ingress::local::{LocalConfig, LocalQueue};
+use crate::ingress::local::{LocalIngressConfig, LocalQueue};
 use crate::ingress::notification::NotificationPolicy;
 use crate::ingress::pubsub::{PubSub, PubSubConfig};
 use crate::ingress::{Egress, Ingress, JobPublisher};
@@ -66,13 +66,23 @@ pub fn plan(queue: &QueueArgs, worker: &WorkerArgs, model: &str) -> Result<Plan>
         let Some(bucket) = &bucket else {
             return Ok(None);
         };
-        let listed: Vec<_> = listed.iter().filter(|place| !place.trim().is_empty()).collect();
+        let listed: Vec<_> = listed
+            .iter()
+            .filter(|place| !place.trim().is_empty())
+            .collect();
         if listed.is_empty() {
             return Ok(Some(vec![bucket.parse()?]));
         }
-        listed.into_iter().map(|place| place.parse()).collect::<Result<_>>().map(Some)
+        listed
+            .into_iter()
+            .map(|place| place.parse())
+            .collect::<Result<_>>()
+            .map(Some)
     };
-    let (sources, destinations) = (places(&worker.source_buckets)?, places(&worker.destination_buckets)?);
+    let (sources, destinations) = (
+        places(&worker.source_buckets)?,
+        places(&worker.destination_buckets)?,
+    );
     let mut buckets: Vec<String> = sources
         .iter()
         .chain(&destinations)
@@ -123,29 +133,48 @@ async fn local(queue: &QueueArgs, worker: &WorkerArgs) -> Result<Ends> {
         std::fs::create_dir_all(&folder).map_err(|error| {
             Error::new(
                 Code::ConfigInvalid,
-                format!("cannot create {}: choose another --root (CUTOUT_ROOT)", folder.display()),
+                format!(
+                    "cannot create {}: choose another --root (CUTOUT_ROOT)",
+                    folder.display()
+                ),
             )
             .caused_by(error)
         })?;
     }
     let store = Arc::new(DirStore::open(&queue.root)?);
     store.probe(None).await?;
-    let jobs = open_queue(&queue.root, worker.max_attempts).await?;
+    let jobs = open_queue(&queue.root).await?;
     let inbox = Inbox::watch(&queue.root, INBOX, jobs.clone()).await?;
+    let config = LocalIngressConfig {
+        max_attempts: worker.max_attempts,
+        ..LocalIngressConfig::default()
+    };
     Ok(Ends {
         store,
-        ingress: Box::new(jobs.ingress()),
+        ingress: Box::new(jobs.ingress(config)?),
         egress: Arc::new(jobs),
         inbox: Some(inbox),
     })
 }
 
-async fn open_queue(root: &Path, max_attempts: u32) -> Result<LocalQueue> {
-    let config = LocalConfig {
-        max_attempts,
-        ..LocalConfig::default()
-    };
-    LocalQueue::open(root.join(crate::object::RESERVED_DIR).join("queue.sqlite"), config).await
+/// The queue lies in the store's own folder, where no job can name it.
+async fn open_queue(root: &Path) -> Result<LocalQueue> {
+    let folder = root.join(crate::object::RESERVED_DIR);
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        Error::new(
+            Code::ConfigInvalid,
+            format!(
+                "cannot create {}: choose another --root (CUTOUT_ROOT)",
+                folder.display()
+            ),
+        )
+        .caused_by(error)
+    })?;
+    let opening =
+        tokio::task::spawn_blocking(move || LocalQueue::open(folder.join("queue.sqlite")));
+    opening.await.map_err(|error| {
+        Error::new(Code::Internal, "the queue could not be opened").caused_by(error)
+    })?
 }
 
 async fn cloud(
@@ -192,14 +221,21 @@ fn together(problems: Vec<Error>) -> Option<Error> {
 }
 
 fn pubsub_config(queue: &QueueArgs) -> Result<PubSubConfig> {
-    let project = queue.project.clone().filter(|p| !p.is_empty()).ok_or_else(|| {
-        Error::new(
-            Code::ConfigInvalid,
-            "--ingress pubsub needs --project (GOOGLE_CLOUD_PROJECT)",
-        )
-    })?;
+    let project = queue
+        .project
+        .clone()
+        .filter(|p| !p.is_empty())
+        .ok_or_else(|| {
+            Error::new(
+                Code::ConfigInvalid,
+                "--ingress pubsub needs --project (GOOGLE_CLOUD_PROJECT)",
+            )
+        })?;
     Ok(PubSubConfig {
-        emulator_host: queue.pubsub_emulator_host.clone().filter(|host| !host.is_empty()),
+        emulator_host: queue
+            .pubsub_emulator_host
+            .clone()
+            .filter(|host| !host.is_empty()),
         project,
         results_topic: Some(queue.results_topic.clone()).filter(|topic| !topic.is_empty()),
         ..PubSubConfig::default()
@@ -208,7 +244,10 @@ fn pubsub_config(queue: &QueueArgs) -> Result<PubSubConfig> {
 
 fn gcs_config(queue: &QueueArgs) -> GcsConfig {
     GcsConfig {
-        emulator_host: queue.storage_emulator_host.clone().filter(|host| !host.is_empty()),
+        emulator_host: queue
+            .storage_emulator_host
+            .clone()
+            .filter(|host| !host.is_empty()),
         ..GcsConfig::default()
     }
 }
@@ -216,7 +255,7 @@ fn gcs_config(queue: &QueueArgs) -> GcsConfig {
 /// The publishers' side of the configured queue.
 pub async fn publisher(queue: &QueueArgs, topic: &str) -> Result<Arc<dyn JobPublisher>> {
     Ok(match queue.ingress {
-        IngressKind::Local => Arc::new(open_queue(&queue.root, LocalConfig::default().max_attempts).await?),
+        IngressKind::Local => Arc::new(open_queue(&queue.root).await?),
         IngressKind::PubSub => {
             let pubsub = PubSub::connect(pubsub_config(queue)?).await?;
             Arc::new(pubsub.publisher(topic).await?)

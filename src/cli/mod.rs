@@ -39,17 +39,17 @@ struct Cli {
 enum Cmd {
     /// Pull jobs, cut out, write PNGs, publish results
     #[command(after_help = worker::NOTES)]
-    Worker(Box<worker::Cmd>),
+    Worker(Box<worker::WorkerCmd>),
     /// Publish jobs, and wait for their results if asked to
-    Publish(Box<publish::Cmd>),
+    Publish(Box<publish::PublishCmd>),
     /// Cut out photos here and now, without any queue
-    Remove(Box<remove::Cmd>),
+    Remove(Box<remove::RemoveCmd>),
     /// List and check networks
-    Model(model_cmd::Cmd),
+    Model(model_cmd::ModelCmd),
     /// Print the worker's effective configuration and where each value comes from
-    Config(Box<config_cmd::Cmd>),
+    Config(Box<config_cmd::ConfigCmd>),
     /// Measure: where the time of a photo goes, next to a bare run of the network
-    Bench(bench::Cmd),
+    Bench(bench::BenchCmd),
 }
 
 impl Cli {
@@ -105,10 +105,15 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Ok(logs) => logs.print_above(&context.progress),
         Err(error) => return complain(&error),
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
-            return complain(&Error::new(Code::ConfigInvalid, "cannot start threads").caused_by(error));
+            return complain(
+                &Error::new(Code::ConfigInvalid, "cannot start threads").caused_by(error),
+            );
         }
     };
     let ended = runtime.block_on(async {

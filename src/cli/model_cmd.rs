@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::model;
 
 #[derive(Args)]
-pub struct Cmd {
+pub struct ModelCmd {
     #[command(subcommand)]
     action: Action,
 }
@@ -22,7 +22,7 @@ enum Action {
     Check(Box<ModelArgs>),
 }
 
-impl Cmd {
+impl ModelCmd {
     pub async fn run(&self) -> anyhow::Result<ExitCode> {
         match &self.action {
             Action::List => list(),
@@ -33,7 +33,10 @@ impl Cmd {
 }
 
 fn list() {
-    println!("{:<20} {:>8} {:<10} {}", "name", "MB", "licence", "description");
+    println!(
+        "{:<20} {:>8} {:<10} {}",
+        "name", "MB", "licence", "description"
+    );
     for manifest in model::known() {
         println!(
             "{:<20} {:>8} {:<10} {}",

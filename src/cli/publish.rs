@@ -23,7 +23,7 @@ use crate::store::Store;
 const IN_FLIGHT: usize = 256;
 
 #[derive(Args)]
-pub struct Cmd {
+pub struct PublishCmd {
     /// Photos: gs://bucket/object[#generation]; with --ingress local, files below --root
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
@@ -37,7 +37,12 @@ pub struct Cmd {
     prefix: Option<String>,
 
     /// The topic that workers' subscription belongs to (pubsub)
-    #[arg(long, env = "CUTOUT_JOBS_TOPIC", default_value = "cutout-jobs", value_name = "TOPIC")]
+    #[arg(
+        long,
+        env = "CUTOUT_JOBS_TOPIC",
+        default_value = "cutout-jobs",
+        value_name = "TOPIC"
+    )]
     topic: String,
 
     /// Where the cut-out goes; only with a single source
@@ -81,7 +86,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| format!("{text:?} is not KEY=VALUE"))
 }
 
-impl Cmd {
+impl PublishCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         let jobs = self.jobs().await?;
         anyhow::ensure!(
@@ -95,7 +100,11 @@ impl Cmd {
         );
         let publisher = ends::publisher(&self.queue, &self.topic).await?;
         // Followed from before the first job is published, so that no result is missed.
-        let results = if self.wait { Some(publisher.follow_results().await?) } else { None };
+        let results = if self.wait {
+            Some(publisher.follow_results().await?)
+        } else {
+            None
+        };
         let mut waiting = HashSet::with_capacity(jobs.len());
         for job in &jobs {
             waiting.insert(job.id());
@@ -110,7 +119,11 @@ impl Cmd {
         };
         results.close().await?;
         let failed = waited?;
-        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 
     async fn publish(
@@ -158,7 +171,10 @@ impl Cmd {
             let result = match tokio::time::timeout_at(patience.into(), results.next()).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(error)) if error.class() == Class::Retryable => {
-                    tracing::warn!(error = error.chain(), "the results did not come; trying again");
+                    tracing::warn!(
+                        error = error.chain(),
+                        "the results did not come; trying again"
+                    );
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }
@@ -167,7 +183,12 @@ impl Cmd {
                     "no result for {} in {}: is a worker running? Jobs without one yet: {}",
                     waiting.len(),
                     humantime::format_duration(self.timeout),
-                    waiting.iter().take(5).cloned().collect::<Vec<_>>().join(", ")
+                    waiting
+                        .iter()
+                        .take(5)
+                        .cloned()
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 ),
             };
             // Others publish results too, and one job may have several.
@@ -181,7 +202,11 @@ impl Cmd {
                 Status::Failed => failed += 1,
             }
             bar.inc(1);
-            let line = if self.json { serde_json::to_string(&result)? } else { one_line(&result) };
+            let line = if self.json {
+                serde_json::to_string(&result)?
+            } else {
+                one_line(&result)
+            };
             bar.suspend(|| println!("{line}"));
         }
         bar.finish_and_clear();
@@ -230,7 +255,8 @@ impl Cmd {
         let input: Box<dyn BufRead> = if path == Path::new("-") {
             Box::new(std::io::stdin().lock())
         } else {
-            let file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+            let file = std::fs::File::open(path)
+                .with_context(|| format!("cannot open {}", path.display()))?;
             Box::new(std::io::BufReader::new(file))
         };
         let mut jobs = Vec::new();
@@ -289,12 +315,18 @@ fn below_root(path: &Path, root: &Path) -> Option<String> {
 
 fn one_line(result: &JobResult) -> String {
     match &result.error {
-        Some(error) => format!("failed     {} {}: {}", result.job_id, error.code, error.message),
+        Some(error) => format!(
+            "failed     {} {}: {}",
+            result.job_id, error.code, error.message
+        ),
         None => {
             let outputs: Vec<_> = result.outputs.iter().map(|o| o.uri.to_string()).collect();
             format!(
                 "{:<10} {} {} in {} ms",
-                result.status.as_str(), result.job_id, outputs.join(" "), result.timings_ms.total
+                result.status.as_str(),
+                result.job_id,
+                outputs.join(" "),
+                result.timings_ms.total
             )
         }
     }
@@ -316,8 +348,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("inbox")).unwrap();
         std::fs::write(dir.path().join("inbox/a.jpg"), b"").unwrap();
-        assert_eq!(below_root(&dir.path().join("inbox/a.jpg"), dir.path()).as_deref(), Some("inbox/a.jpg"));
+        assert_eq!(
+            below_root(&dir.path().join("inbox/a.jpg"), dir.path()).as_deref(),
+            Some("inbox/a.jpg")
+        );
         assert_eq!(below_root(Path::new("/etc/hostname"), dir.path()), None);
-        assert_eq!(below_root(&dir.path().join("inbox/none.jpg"), dir.path()), None);
+        assert_eq!(
+            below_root(&dir.path().join("inbox/none.jpg"), dir.path()),
+            None
+        );
     }
 }

@@ -25,7 +25,7 @@ use crate::pipeline::decode::Limits;
 const PHOTO_EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
 #[derive(Args)]
-pub struct Cmd {
+pub struct RemoveCmd {
     /// Photos, or folders of photos
     #[arg(required = true, value_name = "IN")]
     inputs: Vec<PathBuf>,
@@ -53,14 +53,16 @@ struct Task {
     to: PathBuf,
 }
 
-impl Cmd {
+impl RemoveCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         let output = self.look.output();
         let tasks = plan(&self.inputs, &self.output, &output)?;
         let background = match output.effective_kind() {
             Kind::Image(object) => {
                 let path = object.name.key();
-                Some(Bytes::from(std::fs::read(path).with_context(|| format!("cannot read the background {path}"))?))
+                Some(Bytes::from(std::fs::read(path).with_context(|| {
+                    format!("cannot read the background {path}")
+                })?))
             }
             _ => None,
         };
@@ -80,11 +82,18 @@ impl Cmd {
         let total = tasks.len();
         let mut done = futures::stream::iter(tasks)
             .map(|task| {
-                let (cutter, output, background) = (cutter.clone(), output.clone(), background.clone());
-                let (overwrite, largest, patience) =
-                    (self.overwrite, self.limits.max_file_bytes.as_u64(), self.limits.job_timeout);
+                let (cutter, output, background) =
+                    (cutter.clone(), output.clone(), background.clone());
+                let (overwrite, largest, patience) = (
+                    self.overwrite,
+                    self.limits.max_file_bytes.as_u64(),
+                    self.limits.job_timeout,
+                );
                 let work = tokio::spawn(async move {
-                    let answer = cut(&cutter, &task, &output, background, overwrite, largest, patience).await;
+                    let answer = cut(
+                        &cutter, &task, &output, background, overwrite, largest, patience,
+                    )
+                    .await;
                     (task, answer)
                 });
                 AbortOnDropHandle::new(work)
@@ -94,10 +103,19 @@ impl Cmd {
             let (task, answer) = ended.context("a photo's task ended early")?;
             bar.inc(1);
             match answer {
-                Ok(()) => tracing::debug!(from = %task.from.display(), to = %task.to.display(), "cut out"),
+                Ok(()) => {
+                    tracing::debug!(from = %task.from.display(), to = %task.to.display(), "cut out")
+                }
                 Err(error) => {
                     failures += 1;
-                    bar.suspend(|| eprintln!("{}: {} ({})", task.from.display(), error.chain(), error.code()));
+                    bar.suspend(|| {
+                        eprintln!(
+                            "{}: {} ({})",
+                            task.from.display(),
+                            error.chain(),
+                            error.code()
+                        )
+                    });
                 }
             }
         }
@@ -108,7 +126,11 @@ impl Cmd {
             total - failures,
             self.output.display()
         );
-        Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if failures == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 
@@ -130,7 +152,10 @@ async fn cut(
     let unreadable = |error: std::io::Error| {
         Error::new(Code::SourceNotFound, "cannot read the photo").caused_by(error)
     };
-    let size = tokio::fs::metadata(&task.from).await.map_err(unreadable)?.len();
+    let size = tokio::fs::metadata(&task.from)
+        .await
+        .map_err(unreadable)?
+        .len();
     if size > largest {
         return Err(Error::new(
             Code::FileTooLarge,
@@ -140,19 +165,30 @@ async fn cut(
     let bytes = tokio::fs::read(&task.from).await.map_err(unreadable)?;
     let free = |bytes: Bytes| Charged { bytes, paid: None };
     let (encoded, _) = cutter
-        .cut_out(free(bytes.into()), background.map(free), output, Instant::now() + patience)
+        .cut_out(
+            free(bytes.into()),
+            background.map(free),
+            output,
+            Instant::now() + patience,
+        )
         .await?;
     let to = task.to.clone();
     tokio::task::spawn_blocking(move || write_whole(&to, &encoded.bytes, overwrite))
         .await
-        .map_err(|error| Error::new(Code::Internal, "the file could not be written").caused_by(error))?
+        .map_err(|error| {
+            Error::new(Code::Internal, "the file could not be written").caused_by(error)
+        })?
 }
 
 /// Writes a file that is either whole or not there.
 fn write_whole(to: &Path, bytes: &[u8], overwrite: bool) -> Result<()> {
     use std::io::Write;
     let unwritable = |error: std::io::Error| {
-        Error::new(Code::StorageUnavailable, format!("cannot write {}", to.display())).caused_by(error)
+        Error::new(
+            Code::StorageUnavailable,
+            format!("cannot write {}", to.display()),
+        )
+        .caused_by(error)
     };
     let folder = match to.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -165,7 +201,11 @@ fn write_whole(to: &Path, bytes: &[u8], overwrite: bool) -> Result<()> {
         .tempfile_in(folder)
         .map_err(unwritable)?;
     file.write_all(bytes).map_err(unwritable)?;
-    let kept = if overwrite { file.persist(to) } else { file.persist_noclobber(to) };
+    let kept = if overwrite {
+        file.persist(to)
+    } else {
+        file.persist_noclobber(to)
+    };
     kept.map(drop).map_err(|error| unwritable(error.error))
 }
 
@@ -176,15 +216,26 @@ fn plan(inputs: &[PathBuf], out: &Path, output: &Output) -> anyhow::Result<Vec<T
     let names_a_file = out.extension().is_some_and(|e| e == "png" || e == "webp") && !out.is_dir();
     if names_a_file {
         let [input] = inputs else {
-            anyhow::bail!("-o {} names a file, but there are several photos: name a folder", out.display());
+            anyhow::bail!(
+                "-o {} names a file, but there are several photos: name a folder",
+                out.display()
+            );
         };
-        anyhow::ensure!(!input.is_dir(), "-o {} names a file, but {} is a folder: name a folder", out.display(), input.display());
+        anyhow::ensure!(
+            !input.is_dir(),
+            "-o {} names a file, but {} is a folder: name a folder",
+            out.display(),
+            input.display()
+        );
         anyhow::ensure!(
             out.extension().is_some_and(|e| e == extension),
             "-o {} does not end in .{extension}, the format that is written (--format)",
             out.display()
         );
-        return Ok(vec![Task { from: input.clone(), to: out.to_owned() }]);
+        return Ok(vec![Task {
+            from: input.clone(),
+            to: out.to_owned(),
+        }]);
     }
     let mut targets: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     let mut add = |from: PathBuf, relative: &Path| {
@@ -197,14 +248,18 @@ fn plan(inputs: &[PathBuf], out: &Path, output: &Output) -> anyhow::Result<Vec<T
         if let Some(other) = targets.insert(to.clone(), from.clone()) {
             anyhow::bail!(
                 "{} and {} would both become {}: give them to separate runs",
-                other.display(), from.display(), to.display()
+                other.display(),
+                from.display(),
+                to.display()
             );
         }
         Ok(())
     };
     for input in inputs {
         if !input.is_dir() {
-            let name = input.file_name().with_context(|| format!("{} is not a file", input.display()))?;
+            let name = input
+                .file_name()
+                .with_context(|| format!("{} is not a file", input.display()))?;
             add(input.clone(), Path::new(name))?;
             continue;
         }
@@ -213,8 +268,15 @@ fn plan(inputs: &[PathBuf], out: &Path, output: &Output) -> anyhow::Result<Vec<T
             add(photo, &relative)?;
         }
     }
-    anyhow::ensure!(!targets.is_empty(), "no photos found ({})", PHOTO_EXTENSIONS.join(", "));
-    Ok(targets.into_iter().map(|(to, from)| Task { from, to }).collect())
+    anyhow::ensure!(
+        !targets.is_empty(),
+        "no photos found ({})",
+        PHOTO_EXTENSIONS.join(", ")
+    );
+    Ok(targets
+        .into_iter()
+        .map(|(to, from)| Task { from, to })
+        .collect())
 }
 
 /// The photos that are named, and those below the folders that are named.
@@ -227,7 +289,11 @@ pub fn photos(inputs: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             photos.push(input.clone());
         }
     }
-    anyhow::ensure!(!photos.is_empty(), "no photos found ({})", PHOTO_EXTENSIONS.join(", "));
+    anyhow::ensure!(
+        !photos.is_empty(),
+        "no photos found ({})",
+        PHOTO_EXTENSIONS.join(", ")
+    );
     Ok(photos)
 }
 
@@ -241,9 +307,15 @@ fn photos_below(folder: &Path, out: Option<&Path>) -> anyhow::Result<Vec<PathBuf
     let walk = WalkDir::new(folder).follow_links(true).sort_by_file_name();
     for entry in walk.into_iter().filter_entry(|entry| !is_output(entry)) {
         let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
-        let named_so = entry.path().extension().and_then(|e| e.to_str()).is_some_and(|e| {
-            PHOTO_EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(e))
-        });
+        let named_so = entry
+            .path()
+            .extension()
+            .and_then(|e| e.to_str())
+            .is_some_and(|e| {
+                PHOTO_EXTENSIONS
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(e))
+            });
         if entry.file_type().is_file() && named_so {
             photos.push(entry.into_path());
         }
@@ -263,12 +335,20 @@ mod tests {
     #[test]
     fn folders_keep_their_structure_and_other_files_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["in/a.jpg", "in/sub/B.JPEG", "in/notes.txt", "in/out/old.png"] {
+        for name in [
+            "in/a.jpg",
+            "in/sub/B.JPEG",
+            "in/notes.txt",
+            "in/out/old.png",
+        ] {
             touch(&dir.path().join(name));
         }
         let out = dir.path().join("in/out");
         let tasks = plan(&[dir.path().join("in")], &out, &Output::default()).unwrap();
-        let to: Vec<_> = tasks.iter().map(|t| t.to.strip_prefix(&out).unwrap().to_owned()).collect();
+        let to: Vec<_> = tasks
+            .iter()
+            .map(|t| t.to.strip_prefix(&out).unwrap().to_owned())
+            .collect();
         assert_eq!(to, [Path::new("a.png"), Path::new("sub/B.png")]);
     }
 

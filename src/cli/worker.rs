@@ -39,7 +39,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// The worker's flags.
 #[derive(Args, Clone, Debug)]
-pub struct Cmd {
+pub struct WorkerCmd {
     #[command(flatten)]
     queue: QueueArgs,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub struct Cmd {
     limits: LimitArgs,
 }
 
-impl Cmd {
+impl WorkerCmd {
     /// Rejects a configuration that cannot work, before a socket is bound.
     pub fn check(&self) -> Result<(Manifest, ends::Plan)> {
         let manifest = self.model.manifest()?;
@@ -66,14 +66,20 @@ impl Cmd {
 
     /// The configured project.
     pub fn project(&self) -> Option<String> {
-        self.queue.project.clone().filter(|project| !project.is_empty())
+        self.queue
+            .project
+            .clone()
+            .filter(|project| !project.is_empty())
     }
 
     pub async fn run(&self, _context: &Context) -> anyhow::Result<ExitCode> {
         let begun = Instant::now();
         let (_, plan) = self.check()?;
         let metrics = Metrics::new();
-        let reasons: Vec<_> = SkipReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        let reasons: Vec<_> = SkipReason::ALL
+            .iter()
+            .map(|reason| reason.as_str())
+            .collect();
         metrics.declare_skip_reasons(&reasons);
         metrics.startup(StartPhase::Config, begun.elapsed());
 
@@ -81,7 +87,12 @@ impl Cmd {
         let listener = server::bind(&self.worker.host.to_string(), self.worker.port).await?;
         tracing::info!(address = %listener.local_addr()?, "the side port answers");
         let side_done = CancellationToken::new();
-        let serving = tokio::spawn(server::serve(listener, side.clone(), metrics.clone(), side_done.clone()));
+        let serving = tokio::spawn(server::serve(
+            listener,
+            side.clone(),
+            metrics.clone(),
+            side_done.clone(),
+        ));
 
         let stop = stop_on_signal();
         let ended = self.work(plan, side.clone(), metrics, stop, begun).await;
@@ -112,7 +123,8 @@ impl Cmd {
         // Clients connect while the model loads.
         let connecting = async {
             let connecting = Instant::now();
-            let ends = ends::connect(&self.queue, &self.worker, &plan, self.limits.max_jobs()).await;
+            let ends =
+                ends::connect(&self.queue, &self.worker, &plan, self.limits.max_jobs()).await;
             metrics.startup(StartPhase::Clients, connecting.elapsed());
             ends
         };
@@ -129,7 +141,15 @@ impl Cmd {
             // Nothing was pulled yet, so there is nothing to drain.
             () = stop.cancelled() => return Ok(()),
         };
-        let (Ends { store, ingress, egress, inbox }, engine) = both(ends, engine)?;
+        let (
+            Ends {
+                store,
+                ingress,
+                egress,
+                inbox,
+            },
+            engine,
+        ) = both(ends, engine)?;
         side.health.set_storage_connected(true);
         metrics.declare_ingress(ingress.name());
 
@@ -147,7 +167,9 @@ impl Cmd {
             metrics,
         };
         let ended = worker.run(ingress, stop).await;
-        drop(inbox);
+        if let Some(inbox) = inbox {
+            inbox.close().await;
+        }
         ended
     }
 
@@ -198,7 +220,10 @@ fn both<A, B>(a: Result<A>, b: Result<B>) -> Result<(A, B)> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),
         (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
-        (Err(a), Err(b)) => Err(Error::new(a.code(), format!("{}; {}", a.chain(), b.chain()))),
+        (Err(a), Err(b)) => Err(Error::new(
+            a.code(),
+            format!("{}; {}", a.chain(), b.chain()),
+        )),
     }
 }
 
@@ -213,7 +238,9 @@ fn introduce(engine: &Engine, side: &Arc<SideState>, metrics: &Metrics) {
     let pulse = engine.pulse().clone();
     side.health.watch_engine(move || Pulse {
         alive: pulse.alive(),
-        busy_since: pulse.busy_for().and_then(|busy| Instant::now().checked_sub(busy)),
+        busy_since: pulse
+            .busy_for()
+            .and_then(|busy| Instant::now().checked_sub(busy)),
     });
     let engine = engine.clone();
     side.set_warm_up(Arc::new(move || {
@@ -277,9 +304,10 @@ fn stop_on_signal() -> CancellationToken {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = CancellationToken::new();
     let token = stop.clone();
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         tracing::warn!("signals cannot be caught: stopping will not drain");
         return stop;
     };

@@ -51,10 +51,20 @@ impl Policy {
                 ),
             ));
         }
-        allowed(&job.source.name, self.sources.as_deref(), "read from", "--source-buckets")?;
+        allowed(
+            &job.source.name,
+            self.sources.as_deref(),
+            "read from",
+            "--source-buckets",
+        )?;
         let background = match job.output.effective_kind() {
             Kind::Image(object) => {
-                allowed(&object.name, self.sources.as_deref(), "read from", "--source-buckets")?;
+                allowed(
+                    &object.name,
+                    self.sources.as_deref(),
+                    "read from",
+                    "--source-buckets",
+                )?;
                 Some(object.clone())
             }
             _ => None,
@@ -62,18 +72,27 @@ impl Policy {
         let destination = match &job.destination {
             Some(destination) => destination.clone(),
             None => {
-                let key = self.template.render(&job.source.name, job.output.format.extension());
+                let key = self
+                    .template
+                    .render(&job.source.name, job.output.format.extension());
                 match &self.bucket {
                     Some(bucket) => ObjectName::in_bucket(bucket.clone(), key)?,
                     None => ObjectName::local(key)?,
                 }
             }
         };
-        allowed(&destination, self.destinations.as_deref(), "write to", "--destination-buckets")?;
+        allowed(
+            &destination,
+            self.destinations.as_deref(),
+            "write to",
+            "--destination-buckets",
+        )?;
         if destination == job.source.name {
             return Err(Error::new(
                 Code::InvalidJob,
-                format!("source and destination are both {destination}: the photo would be replaced"),
+                format!(
+                    "source and destination are both {destination}: the photo would be replaced"
+                ),
             ));
         }
         Ok(Admitted {
@@ -85,14 +104,21 @@ impl Policy {
     }
 }
 
-fn allowed(name: &ObjectName, places: Option<&[AllowedPlace]>, what: &str, flag: &str) -> Result<()> {
+fn allowed(
+    name: &ObjectName,
+    places: Option<&[AllowedPlace]>,
+    what: &str,
+    flag: &str,
+) -> Result<()> {
     let Some(places) = places else {
         if name.bucket().is_none() {
             return Ok(());
         }
         return Err(Error::new(
             Code::InvalidJob,
-            format!("{name}: this worker has a directory store; name the photo by a path relative to its root"),
+            format!(
+                "{name}: this worker has a directory store; name the photo by a path relative to its root"
+            ),
         ));
     };
     let Some(bucket) = name.bucket() else {
@@ -119,7 +145,10 @@ mod tests {
 
     fn policy() -> Policy {
         Policy {
-            sources: Some(vec!["perkie-uploads/2026/".parse().unwrap(), "perkie-results".parse().unwrap()]),
+            sources: Some(vec![
+                "perkie-uploads/2026/".parse().unwrap(),
+                "perkie-results".parse().unwrap(),
+            ]),
             destinations: Some(vec!["perkie-results".parse().unwrap()]),
             bucket: Some("perkie-results".into()),
             template: "{dir}/{stem}.cutout.{ext}".parse().unwrap(),
@@ -135,7 +164,10 @@ mod tests {
     #[test]
     fn a_job_without_destination_gets_one_from_the_template() {
         let admitted = admit(r#"{"source":"gs://perkie-uploads/2026/11/rex.jpg"}"#).unwrap();
-        assert_eq!(admitted.destination.to_string(), "gs://perkie-results/2026/11/rex.cutout.png");
+        assert_eq!(
+            admitted.destination.to_string(),
+            "gs://perkie-results/2026/11/rex.cutout.png"
+        );
         assert!(!admitted.overwrite);
     }
 
@@ -148,14 +180,26 @@ mod tests {
             r#"{"source":"gs://perkie-uploads/2026/rex.jpg","output":{"kind":"image:gs://secrets/x.png"}}"#,
             r##"{"source":"gs://perkie-uploads/2026/rex.jpg","output":{"background":"image:gs://secrets/x.png"}}"##,
         ] {
-            assert_eq!(admit(json).unwrap_err().code(), Code::BucketForbidden, "{json}");
+            assert_eq!(
+                admit(json).unwrap_err().code(),
+                Code::BucketForbidden,
+                "{json}"
+            );
         }
     }
 
     #[test]
     fn a_local_path_in_the_cloud_and_a_bucket_in_a_directory_are_invalid() {
-        assert_eq!(admit(r#"{"source":"inbox/rex.jpg"}"#).unwrap_err().code(), Code::InvalidJob);
-        let local = Policy { sources: None, destinations: None, bucket: None, ..policy() };
+        assert_eq!(
+            admit(r#"{"source":"inbox/rex.jpg"}"#).unwrap_err().code(),
+            Code::InvalidJob
+        );
+        let local = Policy {
+            sources: None,
+            destinations: None,
+            bucket: None,
+            ..policy()
+        };
         let job = Job::new("gs://perkie-uploads/rex.jpg".parse().unwrap());
         assert_eq!(local.admit(job).unwrap_err().code(), Code::InvalidJob);
     }

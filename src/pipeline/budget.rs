@@ -27,7 +27,9 @@ pub struct Share {
 impl Budget {
     /// A budget of `total` bytes.
     pub fn new(total: u64) -> Self {
-        let units = (total / UNIT).min(u32::MAX.into()).min(Semaphore::MAX_PERMITS as u64);
+        let units = (total / UNIT)
+            .min(u32::MAX.into())
+            .min(Semaphore::MAX_PERMITS as u64);
         Self {
             units: Arc::new(Semaphore::new(units as usize)),
             total: units * UNIT,
@@ -110,7 +112,10 @@ mod tests {
             tokio::spawn(async move {
                 let bytes = (i % 5 + 1) * MIB;
                 let share = budget.take(bytes).await.unwrap();
-                peak.fetch_max(now.fetch_add(bytes, Ordering::SeqCst) + bytes, Ordering::SeqCst);
+                peak.fetch_max(
+                    now.fetch_add(bytes, Ordering::SeqCst) + bytes,
+                    Ordering::SeqCst,
+                );
                 tokio::task::yield_now().await;
                 now.fetch_sub(bytes, Ordering::SeqCst);
                 drop(share);
@@ -149,6 +154,10 @@ mod tests {
             "a small job passed the big one that was there first"
         );
         drop(first);
-        timeout(Duration::from_secs(5), big).await.unwrap().unwrap().unwrap();
+        timeout(Duration::from_secs(5), big)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
     }
 }

@@ -73,8 +73,15 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!(error.code(), Code::Internal);
-        assert!(error.chain().contains("index out of bounds"), "{}", error.chain());
-        assert!(!error.message().contains("index"), "the cause is for logs only");
+        assert!(
+            error.chain().contains("index out of bounds"),
+            "{}",
+            error.chain()
+        );
+        assert!(
+            !error.message().contains("index"),
+            "the cause is for logs only"
+        );
         assert_eq!(pool.run(|| Ok(7)).await.unwrap().0, 7);
     }
 }

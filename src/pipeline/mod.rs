@@ -14,9 +14,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
 use crate::error::{Code, Error, Result};
-use crate::job::{
-    Job, JobResult, MARKER, ModelUsed, OutputObject, Status, Timings, VERSION,
-};
+use crate::job::{Job, JobResult, MARKER, ModelUsed, OutputObject, Status, Timings, VERSION};
 use crate::object::{ObjectName, ObjectRef};
 use crate::store::{NewObject, ObjectMeta, Precondition, Store, Written};
 use crate::telemetry::labels::Stage;
@@ -73,7 +71,9 @@ impl Pipeline {
     pub async fn run(&self, job: Job, arrival: Arrival) -> Result<JobResult> {
         let begun = Instant::now();
         let deadline = begun + self.job_timeout;
-        match tokio::time::timeout_at(deadline.into(), self.walk(job, arrival, begun, deadline)).await {
+        match tokio::time::timeout_at(deadline.into(), self.walk(job, arrival, begun, deadline))
+            .await
+        {
             Ok(answer) => answer,
             Err(_) => Err(Error::new(
                 Code::DeadlineExceeded,
@@ -110,7 +110,14 @@ impl Pipeline {
             None => Precondition::Absent,
             Some(present) if wrote(&present, &key) => {
                 let output = describe(&present, &admitted);
-                return Ok(self.answer(&admitted, pinned, Status::Duplicate, output, clock.stop(begun), arrival));
+                return Ok(self.answer(
+                    &admitted,
+                    pinned,
+                    Status::Duplicate,
+                    output,
+                    clock.stop(begun),
+                    arrival,
+                ));
             }
             Some(present) if admitted.overwrite => Precondition::Generation(present.generation),
             Some(_) => return Err(occupied(&admitted.destination)),
@@ -139,7 +146,10 @@ impl Pipeline {
             metadata: self.marker(&admitted, &pinned, &key, encoded.width, encoded.height),
             body: encoded.bytes.clone(),
         };
-        let written = self.store.write(&admitted.destination, object, precondition).await?;
+        let written = self
+            .store
+            .write(&admitted.destination, object, precondition)
+            .await?;
         clock.lap(Stage::Upload);
         let (status, output) = match written {
             Written::Created(meta) => {
@@ -172,7 +182,14 @@ impl Pipeline {
                 }
             },
         };
-        Ok(self.answer(&admitted, pinned, status, output, clock.stop(begun), arrival))
+        Ok(self.answer(
+            &admitted,
+            pinned,
+            status,
+            output,
+            clock.stop(begun),
+            arrival,
+        ))
     }
 
     /// What the destination holds, if anything.
@@ -185,7 +202,12 @@ impl Pipeline {
     }
 
     /// Reads a whole object into memory that has been paid for.
-    async fn download(&self, object: &ObjectRef, meta: &ObjectMeta, deadline: Instant) -> Result<Charged> {
+    async fn download(
+        &self,
+        object: &ObjectRef,
+        meta: &ObjectMeta,
+        deadline: Instant,
+    ) -> Result<Charged> {
         let too_large = |bytes: u64| {
             Error::new(
                 Code::FileTooLarge,
@@ -211,7 +233,9 @@ impl Pipeline {
         while let Some(chunk) = open.body.next().await {
             let chunk: Bytes = chunk?;
             // A live (unpinned) object may have been replaced by a larger one since `stat`.
-            if (content.len() + chunk.len()) as u64 > meta.size.max(open.meta.size).min(self.max_file_bytes) {
+            if (content.len() + chunk.len()) as u64
+                > meta.size.max(open.meta.size).min(self.max_file_bytes)
+            {
                 return Err(too_large((content.len() + chunk.len()) as u64));
             }
             content.extend_from_slice(&chunk);
@@ -240,7 +264,10 @@ impl Pipeline {
         let mut metadata = admitted.job.metadata.clone();
         metadata.extend([
             (MARKER.to_owned(), key.to_owned()),
-            ("cutout-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            (
+                "cutout-version".to_owned(),
+                env!("CARGO_PKG_VERSION").to_owned(),
+            ),
             ("cutout-model".to_owned(), self.model().name.clone()),
             ("cutout-source".to_owned(), source.to_string()),
             (SIZE_KEY.to_owned(), format!("{width}x{height}")),
@@ -279,7 +306,10 @@ impl Pipeline {
 
 /// Whether an object is this very job's output.
 fn wrote(present: &ObjectMeta, key: &str) -> bool {
-    present.metadata.get(MARKER).is_some_and(|marker| marker == key)
+    present
+        .metadata
+        .get(MARKER)
+        .is_some_and(|marker| marker == key)
 }
 
 fn occupied(destination: &ObjectName) -> Error {
@@ -293,7 +323,10 @@ fn occupied(destination: &ObjectName) -> Error {
 
 /// A former delivery's output, as the store remembers it.
 fn describe(present: &ObjectMeta, admitted: &Admitted) -> OutputObject {
-    let size = present.metadata.get(SIZE_KEY).and_then(|text| text.split_once('x'));
+    let size = present
+        .metadata
+        .get(SIZE_KEY)
+        .and_then(|text| text.split_once('x'));
     let side = |text: &str| text.parse::<u32>().ok();
     OutputObject {
         kind: admitted.job.output.effective_kind().to_string(),

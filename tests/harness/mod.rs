@@ -106,13 +106,19 @@ impl Worker {
     /// Starts a local worker on a directory.
     pub fn local(root: &Path, args: &[&str]) -> Self {
         let mut command = cutout();
-        command.args(["worker", "--ingress", "local", "--root"]).arg(root).args(args);
+        command
+            .args(["worker", "--ingress", "local", "--root"])
+            .arg(root)
+            .args(args);
         Self::start(command)
     }
 
     fn assert_running(&mut self) {
         if let Ok(Some(status)) = self.child.try_wait() {
-            panic!("the worker ended with {status}: {:#?}", self.logs.lock().unwrap());
+            panic!(
+                "the worker ended with {status}: {:#?}",
+                self.logs.lock().unwrap()
+            );
         }
     }
 
@@ -128,13 +134,17 @@ impl Worker {
     /// Status and body of a GET on the side port; status 0 when nobody answers.
     pub fn get(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.address);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            match reqwest::get(url).await {
-                Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
-                Err(_) => (0, String::new()),
-            }
-        })
+        let fetch = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                match reqwest::get(url).await {
+                    Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
+                    Err(_) => (0, String::new()),
+                }
+            })
+        };
+        // On a thread of its own, because the test may be inside a runtime already.
+        std::thread::scope(|scope| scope.spawn(fetch).join().unwrap())
     }
 
     /// JSON of a GET on the side port.
@@ -147,7 +157,8 @@ impl Worker {
         let (_, text) = self.get("/metrics");
         text.lines()
             .filter(|line| {
-                line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
                     && labels.iter().all(|label| line.contains(label))
             })
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
@@ -156,7 +167,12 @@ impl Worker {
 
     /// The first log entry with this message.
     pub fn logged(&self, message: &str) -> Option<Value> {
-        self.logs.lock().unwrap().iter().find(|entry| entry["message"] == message).cloned()
+        self.logs
+            .lock()
+            .unwrap()
+            .iter()
+            .find(|entry| entry["message"] == message)
+            .cloned()
     }
 
     /// All log entries so far.
@@ -167,7 +183,10 @@ impl Worker {
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        let sent = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -213,5 +232,8 @@ pub fn likeness(a: &[u8], b: &[u8]) -> (f64, f64) {
         both += u64::from(a && b);
         either += u64::from(a || b);
     }
-    (difference as f64 / a.len() as f64, both as f64 / either.max(1) as f64)
+    (
+        difference as f64 / a.len() as f64,
+        both as f64 / either.max(1) as f64,
+    )
 }
