@@ -77,6 +77,7 @@ async fn connect(host: &str) -> GcsStore {
         attempts: 3,
         retry_limit: Duration::from_secs(3),
         attempt_timeout: Duration::from_secs(5),
+        ..GcsConfig::default()
     };
     GcsStore::connect(config).await.unwrap()
 }
@@ -171,13 +172,9 @@ mod behaviour {
     }
 
     pub async fn of_many_concurrent_creations_exactly_one_wins(subject: Subject) {
-        let subject = Arc::new(subject.store);
-        let name = match subject.probe(None).await {
-            Ok(()) => ObjectName::local("a/rex.png").unwrap(),
-            Err(_) => ObjectName::in_bucket(BUCKET, "a/rex.png").unwrap(),
-        };
+        let name = subject.name("a/rex.png");
         let writes = (0..16).map(|writer| {
-            let (store, name) = (Arc::clone(&subject), name.clone());
+            let (store, name) = (Arc::clone(&subject.store), name.clone());
             tokio::spawn(async move {
                 let body = format!("by {writer}");
                 let write = store.write(&name, object(body.clone()), Precondition::Absent);
@@ -193,7 +190,7 @@ mod behaviour {
         }
         assert_eq!(winners.len(), 1, "{winners:?}");
         let (body, generation) = &winners[0];
-        let opened = subject.open(&name.clone().into()).await.unwrap();
+        let opened = subject.store.open(&name.into()).await.unwrap();
         assert_eq!(opened.meta.generation, *generation);
         assert_eq!(collect(opened).await.unwrap(), body.as_bytes());
     }
@@ -262,12 +259,20 @@ mod behaviour {
             metadata: object("").metadata,
         };
         assert_eq!(written, expected);
-        let stat = subject.store.stat(&name.clone().into()).await.unwrap();
-        assert_eq!(stat, expected);
-        let opened = subject.store.open(&name.into()).await.unwrap().meta;
+        let opened = subject.store.open(&name.clone().into()).await.unwrap().meta;
         assert_eq!(opened.crc32c, expected.crc32c);
-        assert_eq!(opened.content_type, expected.content_type);
         assert_eq!(opened.generation, expected.generation);
+        // fake-gcs-server looks for the type in the wrong part of the upload and loses it; that
+        // we send it is shown in `gcs_faults.rs`.
+        let expected = match subject.bucket {
+            Some(_) => ObjectMeta {
+                content_type: String::new(),
+                ..expected
+            },
+            None => expected,
+        };
+        let stat = subject.store.stat(&name.into()).await.unwrap();
+        assert_eq!(stat, expected);
         let listed = subject.store.list(subject.bucket, "a/").await.unwrap();
         assert_eq!(listed, [expected]);
     }

@@ -57,6 +57,11 @@ pub struct GcsConfig {
     pub retry_limit: Duration,
     /// The longest wait for one answer, or for the next bytes of an object's content.
     pub attempt_timeout: Duration,
+    /// Objects of this many bytes and more are uploaded resumably. `None` means 8 MiB with
+    /// Cloud Storage and never with an emulator: the official client leaves the port out of
+    /// its `Host` header, from which emulators make the address where the upload goes on, and
+    /// fake-gcs-server does not check the precondition of a resumable upload.
+    pub resumable_from_bytes: Option<usize>,
 }
 
 impl Default for GcsConfig {
@@ -68,6 +73,7 @@ impl Default for GcsConfig {
             attempts: 5,
             retry_limit: Duration::from_secs(30),
             attempt_timeout: Duration::from_secs(60),
+            resumable_from_bytes: None,
         }
     }
 }
@@ -107,6 +113,11 @@ impl GcsStore {
             .with_maximum_delay(LONGEST_BACKOFF)
             .build()
             .map_err(|e| cannot_connect(Box::from(e)))?;
+        let resumable_from = match (config.resumable_from_bytes, &config.emulator_host) {
+            (Some(bytes), _) => bytes,
+            (None, None) => RESUMABLE_FROM_BYTES,
+            (None, Some(_)) => usize::MAX,
+        };
         let storage = Storage::builder()
             .with_endpoint(&endpoint)
             .with_credentials(credentials.clone())
@@ -117,7 +128,7 @@ impl GcsStore {
             )
             .with_backoff_policy(backoff)
             .with_read_resume_policy(Recommended.with_attempt_limit(config.attempts))
-            .with_resumable_upload_threshold(RESUMABLE_FROM_BYTES)
+            .with_resumable_upload_threshold(resumable_from)
             // The gRPC half of the client is not used.
             .with_grpc_subchannel_count(1)
             .build()

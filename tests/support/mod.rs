@@ -14,7 +14,9 @@
 
 pub mod fake_gcs;
 pub mod process;
+pub mod proxy;
 pub mod pubsub;
 
 pub use fake_gcs::FakeGcs;
+pub use proxy::{Fault, Proxy};
 pub use pubsub::{PubSub, SubscriptionOptions};
