@@ -67,7 +67,7 @@ impl Default for LogConfig {
 }
 
 /// The running log. Lines are not buffered, so there is nothing to flush when it goes.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Logs {
     slot: ProgressSlot,
 }
@@ -308,5 +308,55 @@ mod tests {
         let text = log.text();
         assert!(text.contains("INFO") && text.contains("done") && text.contains("rex"));
         assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+
+    /// What the next test runs in a process of its own: `init` is for a whole process.
+    #[test]
+    #[ignore = "runs as the child of another test"]
+    fn child_that_logs_and_panics() {
+        let config = LogConfig {
+            filter: "warn".into(),
+            project: Some("perkie".into()),
+            ..LogConfig::default()
+        };
+        let logs = init(&config).unwrap();
+        logs.print_above(&MultiProgress::new());
+        tracing::info!("not this");
+        tracing::warn!("this");
+        log::warn!(target: "some_library", "through the log crate");
+        let panicked = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(|| panic!("two\nlines"))
+            .unwrap();
+        panicked.join().unwrap_err();
+        assert_eq!(init(&config).unwrap_err().code(), Code::ConfigInvalid);
+    }
+
+    #[test]
+    fn a_process_without_a_terminal_logs_json_to_stderr_panics_included() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture"])
+            .arg("telemetry::logs::tests::child_that_logs_and_panics")
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{child:?}");
+        let lines: Vec<serde_json::Value> = str::from_utf8(&child.stderr)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect();
+        assert_eq!(
+            messages(&lines),
+            ["this", "through the log crate", "panic: two\nlines"]
+        );
+        let bridged = &lines[1];
+        assert_eq!(bridged["target"], "some_library");
+        let source = &bridged["logging.googleapis.com/sourceLocation"];
+        assert!(source["file"].as_str().unwrap().ends_with("logs.rs"));
+        assert_eq!(bridged.get("log.target"), None);
+        let panic = &lines[2];
+        assert_eq!(panic["severity"], "ERROR");
+        assert_eq!(panic["thread"], "engine");
+        assert!(panic["location"].as_str().unwrap().contains("logs.rs:"));
     }
 }

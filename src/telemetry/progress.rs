@@ -7,7 +7,7 @@ use indicatif::MultiProgress;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Where a command puts its progress bars once it has some; shared with the log writer.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ProgressSlot(Arc<RwLock<Option<MultiProgress>>>);
 
 impl ProgressSlot {
