@@ -1,0 +1,314 @@
+//! What only the local queue can show: processes that die or hang, and a damaged file.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use super::*;
+
+/// Names the queue's file to [`the_other_process`].
+const QUEUE: &str = "CUTOUT_TEST_QUEUE";
+/// What [`the_other_process`] does: `hold` or `work`.
+const ROLE: &str = "CUTOUT_TEST_ROLE";
+/// Milliseconds of its leases.
+const LEASE: &str = "CUTOUT_TEST_LEASE_MS";
+
+/// Another worker, as a process of its own that can be killed.
+struct Other {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Other {
+    fn start(queue: &Path, role: &str, lease: Duration) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "only_local::the_other_process",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env(QUEUE, queue)
+            .env(ROLE, role)
+            .env(LEASE, lease.as_millis().to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The rest of the next line that begins with `word`.
+    fn says(&mut self, word: &str) -> Option<String> {
+        self.lines.find_map(|line| {
+            let line = line.unwrap();
+            line.strip_prefix(word).map(|rest| rest.trim().to_owned())
+        })
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = Command::new("kill")
+            .arg(signal)
+            .arg(self.child.id().to_string())
+            .status();
+        assert!(kill.unwrap().success());
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a process that other tests start"]
+async fn the_other_process() {
+    let env = |name| std::env::var(name).unwrap();
+    let queue = LocalQueue::open(env(QUEUE)).unwrap();
+    let config = LocalIngressConfig {
+        lease: Duration::from_millis(env(LEASE).parse().unwrap()),
+        ..LocalIngressConfig::default()
+    };
+    let mut consumer: Box<dyn Ingress> = Box::new(queue.ingress(config).unwrap());
+    // The harness has begun a line of its own.
+    println!();
+    match env(ROLE).as_str() {
+        "hold" => {
+            let mut held = Vec::new();
+            for _ in 0..3 {
+                held.push(next(&mut consumer).await);
+            }
+            println!("holding");
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).unwrap();
+            // Reached only by a process that was stopped and woken again.
+            for delivery in held {
+                let answer = delivery.lease.ack().await;
+                println!(
+                    "answered {}",
+                    answer.map_or_else(|e| e.code().as_str(), |()| "acked")
+                );
+            }
+        }
+        _ => {
+            while let Ok(delivery) = tokio::time::timeout(SILENCE * 2, consumer.next()).await {
+                let delivery = delivery.unwrap();
+                delivery.lease.ack().await.unwrap();
+                println!("acked {}", delivery.message.id);
+            }
+        }
+    }
+}
+
+fn path(subject: &Subject) -> std::path::PathBuf {
+    match subject {
+        Subject::Local { folder, .. } => folder.path().join("queue.db"),
+        Subject::PubSub { .. } => unreachable!("only local"),
+    }
+}
+
+fn queue(subject: &Subject) -> &LocalQueue {
+    match subject {
+        Subject::Local { queue, .. } => queue,
+        Subject::PubSub { .. } => unreachable!("only local"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_messages_of_a_killed_process_are_free_at_once() {
+    let subject = Subject::local().await;
+    for data in ["a", "b", "c"] {
+        subject.publish(data).await;
+    }
+    let mut other = Other::start(&path(&subject), "hold", Duration::from_secs(600));
+    other.says("holding").unwrap();
+    let mut consumer = subject.consumer();
+    nothing_within(&mut consumer, SILENCE).await;
+
+    other.signal("-KILL");
+    let killed = Instant::now();
+    for _ in 0..3 {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(delivery.message.attempt, 2);
+        delivery.lease.ack().await.unwrap();
+    }
+    assert!(
+        killed.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        killed.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_hangs_loses_its_leases_and_its_late_answers_do_no_harm() {
+    let subject = Subject::local().await;
+    for data in ["a", "b", "c"] {
+        subject.publish(data).await;
+    }
+    let mut other = Other::start(&path(&subject), "hold", Duration::from_millis(1500));
+    other.says("holding").unwrap();
+    let mut consumer = subject.consumer();
+    // Alive, it extends its leases.
+    nothing_within(&mut consumer, Duration::from_secs(4)).await;
+    other.signal("-STOP");
+    let held = [
+        next(&mut consumer).await,
+        next(&mut consumer).await,
+        next(&mut consumer).await,
+    ];
+    other.signal("-CONT");
+    // Its standard input is ours, closed: it goes on to answer.
+    for _ in 0..3 {
+        assert_eq!(other.says("answered").as_deref(), Some("queue_unavailable"));
+    }
+    assert_eq!(queue(&subject).backlog().await.unwrap().messages, 3);
+    for delivery in held {
+        delivery.lease.ack().await.unwrap();
+    }
+    assert_eq!(queue(&subject).backlog().await.unwrap().messages, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_processes_share_the_messages_without_duplicates() {
+    let subject = Subject::local().await;
+    let mut published = Vec::new();
+    let mut others: Vec<_> = (0..3)
+        .map(|_| Other::start(&path(&subject), "work", Duration::from_secs(600)))
+        .collect();
+    for number in 0..60 {
+        published.push(subject.publish(&number.to_string()).await);
+    }
+    let mut acked = Vec::new();
+    for other in &mut others {
+        acked.extend(std::iter::from_fn(|| other.says("acked")));
+    }
+    published.sort();
+    acked.sort();
+    assert_eq!(acked, published);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_fails_five_times_is_a_dead_letter_with_the_reason() {
+    let subject = Subject::local().await;
+    let id = subject.publish("poison").await;
+    let mut consumer = subject.consumer();
+    // Given up by a nack, or by worker after worker dying over it.
+    for attempt in 1..=5 {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(delivery.message.attempt, attempt);
+        match attempt {
+            1 | 5 => delivery.lease.nack().await.unwrap(),
+            _ => drop(delivery),
+        }
+    }
+    nothing_within(&mut consumer, SILENCE).await;
+    let (data, attributes, _) = subject.dead_letter().await;
+    assert_eq!(data, b"poison");
+    assert_eq!(attributes["cutout-error-code"], "attempts_exhausted");
+    assert_eq!(attributes["cutout-message-id"], id);
+    assert_eq!(attributes["cutout-attempt"], "5");
+    assert_eq!(queue(&subject).backlog().await.unwrap().messages, 0);
+
+    subject.publish("deadly").await;
+    for _ in 0..5 {
+        drop(next(&mut consumer).await);
+    }
+    nothing_within(&mut consumer, SILENCE).await;
+    assert_eq!(queue(&subject).dead_letters(10).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nacked_message_waits_longer_each_time() {
+    let mut subject = Subject::local().await;
+    if let Subject::Local { config, .. } = &mut subject {
+        config.min_backoff = Duration::from_millis(500);
+    }
+    subject.publish("rex").await;
+    let mut consumer = subject.consumer();
+    for shortest in [500, 1000] {
+        next(&mut consumer).await.lease.nack().await.unwrap();
+        let begun = Instant::now();
+        let delivery = next(&mut consumer).await;
+        let waited = begun.elapsed();
+        let shortest = Duration::from_millis(shortest);
+        assert!(waited >= shortest - Duration::from_millis(5), "{waited:?}");
+        assert!(waited < shortest * 3 / 2 + SILENCE, "{waited:?}");
+        // Free at once, so that the next nack is of the next attempt.
+        if shortest < Duration::from_secs(1) {
+            delivery.lease.nack().await.unwrap();
+            next(&mut consumer).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_message_of_an_ordering_key_waits_for_the_ack_of_the_one_before() {
+    let subject = Subject::local().await;
+    for data in ["first", "second"] {
+        let message = OutgoingMessage {
+            ordering_key: "rex".into(),
+            ..text(data)
+        };
+        subject.publisher().publish(message).await.unwrap();
+    }
+    subject.publish("unordered").await;
+    let mut consumer = subject.consumer();
+    let first = next(&mut consumer).await;
+    assert_eq!(first.message.data, "first");
+    let unordered = next(&mut consumer).await;
+    assert_eq!(unordered.message.data, "unordered");
+    nothing_within(&mut consumer, SILENCE).await;
+    first.lease.ack().await.unwrap();
+    assert_eq!(next(&mut consumer).await.message.data, "second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_is_damaged_while_it_is_open_is_lost() {
+    let subject = Subject::local().await;
+    for _ in 0..200 {
+        subject.publish(&"x".repeat(1000)).await;
+    }
+    // Into the file with everything, then overwrite all but the first page.
+    let path = path(&subject);
+    let Subject::Local {
+        queue,
+        config,
+        folder,
+    } = subject
+    else {
+        unreachable!("only local");
+    };
+    drop(queue);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096..].fill(0xA5);
+    std::fs::write(&path, bytes).unwrap();
+
+    let queue = LocalQueue::open(&path);
+    let error = match queue {
+        Err(error) => error,
+        Ok(queue) => queue.ingress(config).unwrap().next().await.err().unwrap(),
+    };
+    assert_eq!(error.code(), Code::QueueLost, "{}", error.chain());
+    assert_eq!(error.class(), Class::Fatal);
+    assert!(error.message().contains("queue.db"), "{error}");
+    drop(folder);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_published_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/er/queue.db");
+    let queue = LocalQueue::open(&path).unwrap();
+    let id = queue.publish(text("rex")).await.unwrap();
+    drop(queue);
+    let queue = LocalQueue::open(&path).unwrap();
+    let backlog = queue.backlog().await.unwrap();
+    assert_eq!(backlog.messages, 1);
+    assert!(backlog.oldest.is_some());
+    let mut consumer: Box<dyn Ingress> =
+        Box::new(queue.ingress(LocalIngressConfig::default()).unwrap());
+    assert_eq!(next(&mut consumer).await.message.id, id);
+}
