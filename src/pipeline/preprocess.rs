@@ -1,1 +1,198 @@
+//! From a photo to what the network eats.
 
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use crate::engine::tensor::{Tensor, TensorData};
+use crate::error::{Code, Error, Result};
+use crate::model::manifest::{InputSpec, Layout, Resize};
+
+use super::decode::Photo;
+
+/// How many times longer than the shorter side a dynamic input may be. Without a cap a 1×5000
+/// photo would ask for a tensor of millions of pixels. Real photos stay below 3:1; what is
+/// longer is squeezed.
+const MAX_ASPECT: u32 = 4;
+
+/// What transparent pixels look like to the network: neutral, so that neither colours hidden
+/// under transparency nor a stark border steer it.
+const NEUTRAL_GREY: u8 = 128;
+
+/// Width and height of the network's input for a photo of this size.
+///
+/// `Dynamic` does what transparent-background 1.3.4 does (`dynamic_resize` in utils.py): a
+/// shorter side above `short` becomes `short`, the other keeps the aspect; smaller photos keep
+/// their size; then both go to the nearest multiple, halves to the even one, as Python rounds.
+/// Beyond it: no side below `multiple`, none above four times `short`.
+pub fn target_size(width: u32, height: u32, resize: &Resize) -> (u32, u32) {
+    let (short, multiple) = match *resize {
+        Resize::Static { width, height } => return (width, height),
+        Resize::Dynamic { short, multiple } => (short, multiple.max(1)),
+    };
+    let (w, h, limit) = (f64::from(width), f64::from(height), f64::from(short));
+    // The same order of operations as the original: ties are decided by the last bit.
+    let (w, h) = if w >= h && h > limit {
+        (w / (h / limit), limit)
+    } else if h > w && w > limit {
+        (limit, h / (w / limit))
+    } else {
+        (w, h)
+    };
+    let longest = (MAX_ASPECT.saturating_mul(short) / multiple * multiple).max(multiple);
+    let round = |side: f64| {
+        let steps = (side / f64::from(multiple)).round_ties_even();
+        ((steps * f64::from(multiple)) as u32).clamp(multiple, longest)
+    };
+    (round(w), round(h))
+}
+
+/// The photo at the network's size, in its layout.
+///
+/// The resampling is Pillow's antialiased `BILINEAR` (within one level of 255), which is what
+/// the networks were published with.
+pub fn to_tensor(photo: &Photo, input: &InputSpec, resize: &Resize) -> Result<Tensor> {
+    let (width, height) = target_size(photo.width, photo.height, resize);
+    let flat = photo.flattened(NEUTRAL_GREY);
+    let rgb = flat.as_deref().unwrap_or(&photo.rgb);
+    let pixels = resized(rgb, (photo.width, photo.height), (width, height))?;
+    let data = match input.layout {
+        Layout::NhwcU8 => TensorData::NhwcU8(pixels),
+        Layout::NchwF32 => TensorData::NchwF32(normalised(&pixels, input)),
+    };
+    Ok(Tensor {
+        width,
+        height,
+        data,
+    })
+}
+
+fn resized(rgb: &[u8], from: (u32, u32), to: (u32, u32)) -> Result<Vec<u8>> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::new(
+            Code::Internal,
+            format!("a {}×{} photo cannot be resized to {}×{}: {error}", from.0, from.1, to.0, to.1),
+        )
+    };
+    let source =
+        ImageRef::new(from.0, from.1, rgb, PixelType::U8x3).map_err(|error| failed(&error))?;
+    let mut target = Image::new(to.0, to.1, PixelType::U8x3);
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .use_alpha(false);
+    Resizer::new()
+        .resize(&source, &mut target, &options)
+        .map_err(|error| failed(&error))?;
+    Ok(target.into_vec())
+}
+
+/// Planes of `(x - mean) / std`.
+fn normalised(pixels: &[u8], input: &InputSpec) -> Vec<f32> {
+    let (pixels, _) = pixels.as_chunks::<3>();
+    let mut planes = Vec::with_capacity(pixels.len() * 3);
+    for channel in 0..3 {
+        // 256 possible values: a table spares a division a pixel.
+        let (mean, std) = (input.mean[channel], input.std[channel]);
+        let table: [f32; 256] = std::array::from_fn(|x| (x as f32 - mean) / std);
+        planes.extend(pixels.iter().map(|pixel| table[usize::from(pixel[channel])]));
+    }
+    planes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DYNAMIC: Resize = Resize::Dynamic {
+        short: 1280,
+        multiple: 32,
+    };
+
+    fn input(layout: Layout) -> InputSpec {
+        InputSpec {
+            name: "input".into(),
+            layout,
+            mean: [128.0, 100.0, 0.0],
+            std: [256.0, 2.0, 1.0],
+        }
+    }
+
+    fn plain(width: u32, height: u32, colour: [u8; 3]) -> Photo {
+        let pixels = width as usize * height as usize;
+        Photo {
+            width,
+            height,
+            rgb: colour.repeat(pixels),
+            alpha: None,
+        }
+    }
+
+    #[test]
+    fn dynamic_sizes_are_those_of_transparent_background() {
+        // Computed with `dynamic_resize(1280)` of transparent-background 1.3.4.
+        for ((width, height), expected) in [
+            ((4032, 3024), (1696, 1280)),
+            ((3024, 4032), (1280, 1696)),
+            ((1280, 1280), (1280, 1280)),
+            ((640, 480), (640, 480)),
+            ((451, 300), (448, 288)),
+            // 48 / 32 and 80 / 32 lie halfway: to the even multiple.
+            ((80, 48), (64, 64)),
+            ((2000, 1300), (1984, 1280)),
+        ] {
+            assert_eq!(target_size(width, height, &DYNAMIC), expected, "{width}×{height}");
+        }
+    }
+
+    #[test]
+    fn thin_photos_get_neither_an_empty_nor_a_gigantic_input() {
+        assert_eq!(target_size(1, 5000, &DYNAMIC), (32, 4992));
+        assert_eq!(target_size(30_000, 1281, &DYNAMIC), (5120, 1280));
+        assert_eq!(target_size(1, 1, &DYNAMIC), (32, 32));
+    }
+
+    #[test]
+    fn a_tensor_is_planar_and_normalised_or_interleaved_and_raw() {
+        let photo = plain(6, 4, [128, 110, 7]);
+        let resize = Resize::Static {
+            width: 3,
+            height: 2,
+        };
+        let tensor = to_tensor(&photo, &input(Layout::NchwF32), &resize).unwrap();
+        assert_eq!((tensor.width, tensor.height), (3, 2));
+        let planes = [[0.0; 6], [5.0; 6], [7.0; 6]].concat();
+        assert_eq!(tensor.data, TensorData::NchwF32(planes));
+        let tensor = to_tensor(&photo, &input(Layout::NhwcU8), &resize).unwrap();
+        assert_eq!(tensor.data, TensorData::NhwcU8([128, 110, 7].repeat(6)));
+    }
+
+    #[test]
+    fn colours_hidden_under_transparency_do_not_reach_the_network() {
+        let mut photo = plain(8, 8, [255, 0, 0]);
+        photo.alpha = Some(vec![0; 64]);
+        let resize = Resize::Static {
+            width: 4,
+            height: 4,
+        };
+        let tensor = to_tensor(&photo, &input(Layout::NhwcU8), &resize).unwrap();
+        assert_eq!(tensor.data, TensorData::NhwcU8(vec![NEUTRAL_GREY; 48]));
+    }
+
+    proptest! {
+        #[test]
+        fn dynamic_sizes_are_multiples_within_bounds(width in 1u32..40_000, height in 1u32..40_000) {
+            let (w, h) = target_size(width, height, &DYNAMIC);
+            for side in [w, h] {
+                prop_assert!(side % 32 == 0 && (32..=5120).contains(&side), "{w}×{h}");
+            }
+            prop_assert!(w.min(h) <= 1280);
+        }
+
+        #[test]
+        fn any_photo_fills_the_input(width in 1u32..80, height in 1u32..80, colour in any::<[u8; 3]>()) {
+            let resize = Resize::Static { width: 32, height: 24 };
+            let tensor = to_tensor(&plain(width, height, colour), &input(Layout::NhwcU8), &resize).unwrap();
+            prop_assert_eq!(tensor.data, TensorData::NhwcU8(colour.repeat(32 * 24)));
+        }
+    }
+}

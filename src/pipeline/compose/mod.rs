@@ -1,0 +1,244 @@
+//! From a photo and its matte to the picture that a job asked for.
+
+use rayon::prelude::*;
+
+use crate::error::{Code, Error, Result};
+use crate::job::{Kind, Output, Size};
+
+use super::decode::Photo;
+
+mod backdrop;
+mod frame;
+
+pub use frame::Bounds;
+
+/// What a pixel of a [`Picture`] is made of, in the order of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// One byte.
+    Grey,
+    /// Three bytes, sRGB.
+    Rgb,
+    /// Three bytes of sRGB and straight alpha.
+    Rgba,
+}
+
+impl Channels {
+    /// Bytes a pixel.
+    pub const fn count(self) -> usize {
+        match self {
+            Self::Grey => 1,
+            Self::Rgb => 3,
+            Self::Rgba => 4,
+        }
+    }
+}
+
+/// A picture ready to be encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// What the bytes mean.
+    pub channels: Channels,
+    /// Row by row, without padding.
+    pub data: Vec<u8>,
+    /// The subject's box in the upright photo, before cropping and resizing; `None` when the
+    /// network found nothing.
+    pub subject: Option<Bounds>,
+}
+
+/// The green that transparent-background puts behind (and over) a subject.
+const GREEN: [u8; 3] = [120, 255, 155];
+
+const WHITE: [u8; 3] = [255; 3];
+
+/// Pixels that one task works on.
+const STRETCH: usize = 1 << 14;
+
+/// Makes the picture: new transparency or background, then crop, then size.
+///
+/// `alpha` is the matte at the photo's size, one byte a pixel. The final alpha is matte times
+/// the source's own. `background` is the decoded picture of `Kind::Image`, and only of that.
+///
+/// Errors: `invalid_job` when `Kind::Image` comes without its picture; `internal` when the matte
+/// is not of the photo's size.
+pub fn compose(
+    photo: Photo,
+    alpha: Vec<u8>,
+    output: &Output,
+    background: Option<&Photo>,
+) -> Result<Picture> {
+    if alpha.len() != photo.pixels() || photo.rgb.len() != photo.pixels() * 3 {
+        return Err(Error::new(
+            Code::Internal,
+            format!(
+                "a matte of {} pixels does not fit a {}×{} photo",
+                alpha.len(),
+                photo.width,
+                photo.height
+            ),
+        ));
+    }
+    let alpha = with_source_alpha(alpha, photo.alpha.as_deref());
+    let (width, height) = (photo.width, photo.height);
+    let subject = Bounds::of_subject(&alpha, width);
+    let (channels, data) = match output.effective_kind() {
+        Kind::Rgba => (Channels::Rgba, cut_out(photo.rgb, &alpha)),
+        Kind::Mask => (Channels::Grey, alpha),
+        Kind::White => (Channels::Rgb, on_colour(photo.rgb, &alpha, WHITE)),
+        Kind::Green => (Channels::Rgb, on_colour(photo.rgb, &alpha, GREEN)),
+        Kind::Color(colour) => (Channels::Rgb, on_colour(photo.rgb, &alpha, *colour)),
+        Kind::Blur => {
+            let rgb = opaque(photo);
+            let blurred = backdrop::blurred(&rgb, width, height)?;
+            (Channels::Rgb, on_pixels(rgb, &alpha, &blurred))
+        }
+        Kind::Overlay => {
+            let rgb = opaque(photo);
+            (Channels::Rgb, tinted(rgb, &alpha, width as usize))
+        }
+        Kind::Image(object) => {
+            let picture = background.ok_or_else(|| {
+                Error::new(
+                    Code::InvalidJob,
+                    format!("the background picture {object} was not loaded"),
+                )
+            })?;
+            let covering = backdrop::covering(picture, width, height)?;
+            (Channels::Rgb, on_pixels(photo.rgb, &alpha, &covering))
+        }
+    };
+    let mut picture = Picture {
+        width,
+        height,
+        channels,
+        data,
+        subject,
+    };
+    if let (true, Some(subject)) = (output.crop, subject) {
+        frame::crop(&mut picture, subject.padded(output.padding, width, height));
+    }
+    match output.size {
+        Some(size) => frame::scale(picture, size, output.upscale),
+        None => Ok(picture),
+    }
+}
+
+/// Memory in bytes that a job needs on top of
+/// [`Header::decode_bytes`](super::decode::Header::decode_bytes) because it asks for a picture
+/// larger than the photo (`width`×`height` pixels, upright).
+pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
+    let Some(size) = output.size.filter(|_| output.upscale) else {
+        return 0;
+    };
+    // Cropping makes the enlarged picture's aspect unknown: then the whole box counts.
+    let (w, h) = match (output.crop, size) {
+        (true, Size::Longest(side)) => (side, side),
+        (true, Size::Within(w, h)) => (w, h),
+        (false, _) => frame::scaled_size(width, height, size, true),
+    };
+    // The resampler's intermediate rows (as wide as the result, at most as high), the result,
+    // and its file: four bytes a pixel each.
+    12 * u64::from(w) * u64::from(h)
+}
+
+/// The matte times the source's own transparency.
+fn with_source_alpha(mut alpha: Vec<u8>, source: Option<&[u8]>) -> Vec<u8> {
+    if let Some(source) = source {
+        for (a, &s) in alpha.iter_mut().zip(source) {
+            *a = times(*a, s);
+        }
+    }
+    alpha
+}
+
+/// The product of two fractions of 255, rounded to nearest.
+fn times(a: u8, b: u8) -> u8 {
+    ((u32::from(a) * u32::from(b) + 127) / 255) as u8
+}
+
+/// The photo's colours without its own transparency, for the kinds that show its background:
+/// on white, as a page would show it.
+fn opaque(photo: Photo) -> Vec<u8> {
+    photo.flattened(WHITE[0]).unwrap_or(photo.rgb)
+}
+
+/// Straight-alpha RGBA out of RGB, in the same buffer, from the back so that nothing is
+/// overwritten before it is read. Colour under full transparency is cleared: it would show in
+/// careless viewers, and does not compress.
+fn cut_out(mut rgb: Vec<u8>, alpha: &[u8]) -> Vec<u8> {
+    rgb.resize(alpha.len() * 4, 0);
+    for (i, &a) in alpha.iter().enumerate().rev() {
+        let [r, g, b] = match a {
+            0 => [0; 3],
+            _ => [rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2]],
+        };
+        rgb[4 * i..4 * i + 4].copy_from_slice(&[r, g, b, a]);
+    }
+    rgb
+}
+
+/// The subject on a plain colour.
+fn on_colour(mut rgb: Vec<u8>, alpha: &[u8], colour: [u8; 3]) -> Vec<u8> {
+    rgb.par_chunks_mut(STRETCH * 3)
+        .zip(alpha.par_chunks(STRETCH))
+        .for_each(|(rgb, alpha)| {
+            for (pixel, &a) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(alpha) {
+                blend(pixel, &colour, a);
+            }
+        });
+    rgb
+}
+
+/// The subject on another picture of the same size.
+fn on_pixels(mut rgb: Vec<u8>, alpha: &[u8], under: &[u8]) -> Vec<u8> {
+    rgb.par_chunks_mut(STRETCH * 3)
+        .zip(under.par_chunks(STRETCH * 3))
+        .zip(alpha.par_chunks(STRETCH))
+        .for_each(|((rgb, under), alpha)| {
+            let pixels = rgb.as_chunks_mut::<3>().0.iter_mut();
+            for ((pixel, under), &a) in pixels.zip(under.as_chunks::<3>().0).zip(alpha) {
+                blend(pixel, under, a);
+            }
+        });
+    rgb
+}
+
+/// transparent-background's `overlay`: half the green over the subject, its edge traced in full
+/// green. The edge are the subject's pixels (alpha above one half) with a neighbour outside.
+fn tinted(mut rgb: Vec<u8>, alpha: &[u8], width: usize) -> Vec<u8> {
+    let inside = |i: usize| alpha[i] >= 128;
+    rgb.par_chunks_mut(width * 3).enumerate().for_each(|(y, row)| {
+        for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+            let i = y * width + x;
+            let edge = inside(i)
+                && ((x > 0 && !inside(i - 1))
+                    || (x + 1 < width && !inside(i + 1))
+                    || (y > 0 && !inside(i - width))
+                    || (i + width < alpha.len() && !inside(i + width)));
+            if edge {
+                *pixel = GREEN;
+                continue;
+            }
+            let mut tint = *pixel;
+            for (c, green) in tint.iter_mut().zip(GREEN) {
+                *c = ((u16::from(*c) + u16::from(green)) / 2) as u8;
+            }
+            blend(&mut tint, pixel, alpha[i]);
+            *pixel = tint;
+        }
+    });
+    rgb
+}
+
+fn blend(over: &mut [u8; 3], under: &[u8; 3], alpha: u8) {
+    for (over, &under) in over.iter_mut().zip(under) {
+        *over = super::decode::mix(*over, under, alpha);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Embedded ICC profiles to sRGB.
+//!
+//! A profile that is broken, of another colour space than the pixels, or too odd for `moxcms` is
+//! ignored with a debug log: the photo is then taken as sRGB, as browsers do.
+
+use std::sync::Arc;
+
+use moxcms::{
+    ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, TransformOptions,
+};
+use rayon::prelude::*;
+
+/// Press profiles have tables of up to some 3 MB; what is larger is not a profile.
+const MAX_PROFILE_BYTES: usize = 8 << 20;
+
+/// Pixels that one task converts: small enough to stay in the cache with its source.
+const STRETCH: usize = 4096;
+
+type Transform = Arc<Transform8BitExecutor>;
+
+/// RGB pixels to sRGB, in place.
+pub(super) fn rgb_to_srgb(mut rgb: Vec<u8>, icc: Option<&[u8]>) -> Vec<u8> {
+    let Some(transform) = transform(icc, DataColorSpace::Rgb, Layout::Rgb) else {
+        return rgb;
+    };
+    if is_identity(&*transform) {
+        return rgb;
+    }
+    rgb.par_chunks_mut(STRETCH * 3)
+        .for_each_init(Vec::new, |source, stretch| {
+            source.clear();
+            source.extend_from_slice(stretch);
+            apply(&*transform, source, stretch);
+        });
+    rgb
+}
+
+/// Grey pixels to sRGB.
+pub(super) fn grey_to_srgb(grey: &[u8], icc: Option<&[u8]>) -> Vec<u8> {
+    let mut table: Vec<u8> = (0..=255).flat_map(|v| [v; 3]).collect();
+    if let Some(transform) = transform(icc, DataColorSpace::Gray, Layout::Gray) {
+        let levels: Vec<u8> = (0..=255).collect();
+        apply(&*transform, &levels, &mut table);
+    }
+    let (table, _) = table.as_chunks::<3>();
+    let mut rgb = vec![0; grey.len() * 3];
+    rgb.as_chunks_mut::<3>()
+        .0
+        .par_iter_mut()
+        .zip(grey)
+        .with_min_len(STRETCH)
+        .for_each(|(pixel, &v)| *pixel = table[usize::from(v)]);
+    rgb
+}
+
+/// CMYK pixels as JPEG stores them (complemented: 255 is no ink) to sRGB.
+///
+/// Without a profile the plain product of the complements, which is what Pillow and browsers
+/// show. Files without Adobe's marker are taken as complemented too, as Pillow does.
+pub(super) fn cmyk_to_srgb(mut complement: Vec<u8>, icc: Option<&[u8]>) -> Vec<u8> {
+    let mut rgb = vec![0; complement.len() / 4 * 3];
+    match transform(icc, DataColorSpace::Cmyk, Layout::Rgba) {
+        Some(transform) => {
+            complement
+                .par_chunks_mut(STRETCH * 4)
+                .zip(rgb.par_chunks_mut(STRETCH * 3))
+                .for_each(|(source, rgb)| {
+                    source.iter_mut().for_each(|sample| *sample = 255 - *sample);
+                    apply(&*transform, source, rgb);
+                });
+        }
+        None => {
+            let pixels = complement.as_chunks::<4>().0;
+            rgb.as_chunks_mut::<3>()
+                .0
+                .par_iter_mut()
+                .zip(pixels)
+                .with_min_len(STRETCH)
+                .for_each(|(rgb, &[c, m, y, k])| *rgb = [c, m, y].map(|ink| unprinted(ink, k)));
+        }
+    }
+    rgb
+}
+
+/// `key - (255 - ink) × key / 255` with Pillow's rounding (`cmyk2rgb` in its Convert.c).
+fn unprinted(ink: u8, key: u8) -> u8 {
+    let product = u32::from(255 - ink) * u32::from(key) + 128;
+    key - (((product >> 8) + product) >> 8) as u8
+}
+
+/// The way from an embedded profile to sRGB, if there is one to go.
+fn transform(icc: Option<&[u8]>, space: DataColorSpace, layout: Layout) -> Option<Transform> {
+    let icc = icc?;
+    if icc.len() > MAX_PROFILE_BYTES {
+        tracing::debug!(bytes = icc.len(), "the colour profile is too large; ignored");
+        return None;
+    }
+    let profile = ColorProfile::new_from_slice(icc)
+        .inspect_err(|error| tracing::debug!(%error, "the colour profile is broken; ignored"))
+        .ok()?;
+    if profile.color_space != space {
+        tracing::debug!(profile = ?profile.color_space, pixels = ?space, "the colour profile is for other pixels; ignored");
+        return None;
+    }
+    profile
+        .create_transform_8bit(layout, &ColorProfile::new_srgb(), Layout::Rgb, options(&profile))
+        .inspect_err(|error| tracing::debug!(%error, "the colour profile cannot be used; ignored"))
+        .ok()
+}
+
+fn options(profile: &ColorProfile) -> TransformOptions {
+    TransformOptions {
+        rendering_intent: profile.rendering_intent,
+        ..TransformOptions::default()
+    }
+}
+
+/// Whether the transform leaves colours as they are, give or take one level: then the profile is
+/// one of the many spellings of sRGB, and the pixels need not be touched.
+fn is_identity(transform: &Transform8BitExecutor) -> bool {
+    const LEVELS: [u8; 6] = [0, 51, 102, 153, 204, 255];
+    let mut probes = Vec::with_capacity(LEVELS.len().pow(3) * 3);
+    for r in LEVELS {
+        for g in LEVELS {
+            for b in LEVELS {
+                probes.extend([r, g, b]);
+            }
+        }
+    }
+    let mut moved = probes.clone();
+    transform.transform(&probes, &mut moved).is_ok()
+        && probes.iter().zip(&moved).all(|(a, b)| a.abs_diff(*b) <= 1)
+}
+
+fn apply(transform: &Transform8BitExecutor, source: &[u8], target: &mut [u8]) {
+    if let Err(error) = transform.transform(source, target) {
+        // The lengths match by construction, which is all that it can object to.
+        tracing::debug!(%error, "a stretch of pixels could not be converted; left as it was");
+    }
+}

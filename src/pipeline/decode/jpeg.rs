@@ -1,0 +1,166 @@
+//! JPEG, by `zune-jpeg` directly.
+//!
+//! `image`'s wrapper always decodes leniently, so a file cut in half would come out as a photo
+//! with a grey bottom; it also copies the file, and converts CMYK without its profile.
+
+use image::metadata::Orientation;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::errors::DecodeErrors;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+use crate::error::{Code, Error, Result};
+
+use super::{Header, Photo, SourceFormat, colour};
+
+type Decoder<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
+
+/// How the samples are stored, which is also how we ask for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Samples {
+    Grey,
+    Rgb,
+    Cmyk,
+    Ycck,
+}
+
+impl Samples {
+    fn of(decoder: &Decoder<'_>) -> Result<Self> {
+        let components = decoder.info().map_or(0, |info| info.components);
+        match (components, decoder.input_colorspace()) {
+            (1, _) => Ok(Self::Grey),
+            // An Adobe marker may claim CMYK of three components: then they are RGB, which the
+            // decoder finds out by itself.
+            (3, _) => Ok(Self::Rgb),
+            (4, Some(ColorSpace::YCCK)) => Ok(Self::Ycck),
+            (4, Some(ColorSpace::CMYK)) => Ok(Self::Cmyk),
+            (n, _) => Err(Error::new(
+                Code::UnsupportedFormat,
+                format!("the JPEG has {n} components a pixel in an unknown colour space; 1, 3 and 4 (CMYK) are read"),
+            )),
+        }
+    }
+
+    const fn channels(self) -> u32 {
+        match self {
+            Self::Grey => 1,
+            Self::Rgb => 3,
+            Self::Cmyk | Self::Ycck => 4,
+        }
+    }
+
+    const fn requested(self) -> ColorSpace {
+        match self {
+            Self::Grey => ColorSpace::Luma,
+            Self::Rgb => ColorSpace::RGB,
+            // Unconverted, so that an embedded profile can do it.
+            Self::Cmyk => ColorSpace::CMYK,
+            Self::Ycck => ColorSpace::YCCK,
+        }
+    }
+}
+
+/// Reads the markers up to the first scan. Lenient, as every viewer is: cameras leave odd bytes
+/// between markers.
+fn open(bytes: &[u8]) -> Result<Decoder<'_>> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(false)
+        // Ours are the limits that count, with messages of their own.
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(|e| failed(e, "header"))?;
+    Ok(decoder)
+}
+
+/// The header alone.
+pub(super) fn header(bytes: &[u8]) -> Result<Header> {
+    let decoder = open(bytes)?;
+    let samples = Samples::of(&decoder)?;
+    let (width, height) = decoder.dimensions().unwrap_or((0, 0));
+    let orientation = decoder
+        .exif()
+        .and_then(|exif| Orientation::from_exif_chunk(exif))
+        .unwrap_or(Orientation::NoTransforms);
+    Ok(Header {
+        format: SourceFormat::Jpeg,
+        // At most 65535 each: JPEG stores 16 bits.
+        width: width as u32,
+        height: height as u32,
+        orientation,
+        bytes_per_pixel: samples.channels(),
+        alpha: false,
+    })
+}
+
+/// The stored pixels as sRGB, not yet turned upright.
+pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
+    let mut decoder = open(bytes)?;
+    let samples = Samples::of(&decoder)?;
+    let icc = decoder.icc_profile();
+    // Strict from here on: a lenient decoder fills what is missing with grey and calls it done.
+    let options = decoder
+        .options()
+        .set_strict_mode(true)
+        .jpeg_set_out_colorspace(samples.requested());
+    decoder.set_options(options);
+    let size = decoder.output_buffer_size().unwrap_or(0);
+    if size as u64 != header.pixels() * u64::from(samples.channels()) {
+        return Err(Error::new(
+            Code::ImageCorrupt,
+            "the JPEG's size is not the one its header was checked for",
+        ));
+    }
+    let mut native = vec![0; size];
+    decoder
+        .decode_into(&mut native)
+        .map_err(|e| failed(e, "picture"))?;
+    let icc = icc.as_deref();
+    let rgb = match samples {
+        Samples::Grey => colour::grey_to_srgb(&native, icc),
+        Samples::Rgb => colour::rgb_to_srgb(native, icc),
+        Samples::Cmyk => colour::cmyk_to_srgb(native, icc),
+        Samples::Ycck => {
+            ycck_to_cmyk(&mut native);
+            colour::cmyk_to_srgb(native, icc)
+        }
+    };
+    Ok(Photo {
+        width: header.width,
+        height: header.height,
+        rgb,
+        alpha: None,
+    })
+}
+
+/// YCbCr to RGB in 16-bit fixed point as libjpeg does it; the complement of RGB is CMY.
+fn ycck_to_cmyk(pixels: &mut [u8]) {
+    const HALF: i32 = 1 << 15;
+    for [y, cb, cr, _k] in pixels.as_chunks_mut::<4>().0 {
+        let (luma, b, r) = (i32::from(*y), i32::from(*cb) - 128, i32::from(*cr) - 128);
+        let red = luma + ((91_881 * r + HALF) >> 16);
+        let green = luma + ((-22_554 * b - 46_802 * r + HALF) >> 16);
+        let blue = luma + ((116_130 * b + HALF) >> 16);
+        [*y, *cb, *cr] = [red, green, blue].map(|c| 255 - c.clamp(0, 255) as u8);
+    }
+}
+
+fn failed(error: DecodeErrors, part: &str) -> Error {
+    let (code, message) = match &error {
+        DecodeErrors::Unsupported(_) => (
+            Code::UnsupportedFormat,
+            "the JPEG uses a rare encoding (lossless or arithmetic) that is not read; save it as a usual JPEG".to_owned(),
+        ),
+        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => (
+            Code::ImageCorrupt,
+            format!("the JPEG ends in the middle of its {part}: it is truncated; upload it again"),
+        ),
+        _ => (
+            Code::ImageCorrupt,
+            format!("the JPEG's {part} is damaged or incomplete; upload it again"),
+        ),
+    };
+    // `DecodeErrors` holds text only; its Debug form is its message.
+    Error::new(code, message).caused_by(error.to_string())
+}
