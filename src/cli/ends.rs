@@ -186,9 +186,9 @@ async fn cloud(
     let (store, pubsub) = tokio::join!(
         GcsStore::connect(gcs_config(queue)),
         PubSub::connect(PubSubConfig {
-            subscription: worker.subscription.clone(),
+            subscription: Some(worker.subscription.clone()),
             dead_letter_topic: Some(worker.dead_letter_topic.clone()).filter(|t| !t.is_empty()),
-            max_outstanding_messages: i64::try_from(max_jobs).unwrap_or(i64::MAX),
+            max_outstanding_messages: u32::try_from(max_jobs).unwrap_or(u32::MAX),
             max_lease: worker.max_lease,
             ..pubsub_config(queue)?
         }),
@@ -207,8 +207,8 @@ async fn cloud(
     }
     Ok(Ends {
         store,
-        ingress: Box::new(pubsub.ingress().await?),
-        egress: Arc::new(pubsub.egress().await?),
+        ingress: Box::new(pubsub.ingress()?),
+        egress: Arc::new(pubsub),
         inbox: None,
     })
 }
@@ -236,7 +236,7 @@ fn pubsub_config(queue: &QueueArgs) -> Result<PubSubConfig> {
             .pubsub_emulator_host
             .clone()
             .filter(|host| !host.is_empty()),
-        project,
+        project: Some(project),
         results_topic: Some(queue.results_topic.clone()).filter(|topic| !topic.is_empty()),
         ..PubSubConfig::default()
     })
@@ -257,8 +257,11 @@ pub async fn publisher(queue: &QueueArgs, topic: &str) -> Result<Arc<dyn JobPubl
     Ok(match queue.ingress {
         IngressKind::Local => Arc::new(open_queue(&queue.root).await?),
         IngressKind::PubSub => {
-            let pubsub = PubSub::connect(pubsub_config(queue)?).await?;
-            Arc::new(pubsub.publisher(topic).await?)
+            let config = PubSubConfig {
+                jobs_topic: Some(topic.to_owned()),
+                ..pubsub_config(queue)?
+            };
+            Arc::new(PubSub::connect(config).await?)
         }
     })
 }

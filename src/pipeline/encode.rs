@@ -38,12 +38,16 @@ pub fn encode(picture: &Picture, output: &Output) -> Result<Encoded> {
     if expected == 0 || picture.data.len() != expected {
         return Err(Error::new(
             Code::Internal,
-            format!("a picture of {width}×{height} pixels with {} bytes cannot be encoded", picture.data.len()),
+            format!(
+                "a picture of {width}×{height} pixels with {} bytes cannot be encoded",
+                picture.data.len()
+            ),
         ));
     }
     let bytes = match output.format {
-        Format::Png => png(picture, output.dpi)
-            .map_err(|error| failed(output.format, Box::new(error)))?,
+        Format::Png => {
+            png(picture, output.dpi).map_err(|error| failed(output.format, Box::new(error)))?
+        }
         Format::Webp => webp(picture)?,
     };
     Ok(Encoded {
@@ -56,7 +60,11 @@ pub fn encode(picture: &Picture, output: &Output) -> Result<Encoded> {
 
 fn failed(format: Format, cause: Box<dyn std::error::Error + Send + Sync>) -> Error {
     let name = format.extension();
-    Error::new(Code::Internal, format!("the picture cannot be encoded as {name}")).caused_by(cause)
+    Error::new(
+        Code::Internal,
+        format!("the picture cannot be encoded as {name}"),
+    )
+    .caused_by(cause)
 }
 
 fn png(picture: &Picture, dpi: u32) -> Result<Vec<u8>, png::EncodingError> {

@@ -41,7 +41,9 @@ pub fn finish(matte: &mut Matte, spec: &OutputSpec) -> Result<()> {
         let (min, max) = matte
             .values
             .iter()
-            .fold((f32::MAX, f32::MIN), |(min, max), &v| (min.min(v), max.max(v)));
+            .fold((f32::MAX, f32::MIN), |(min, max), &v| {
+                (min.min(v), max.max(v))
+            });
         let range = max - min + MIN_MAX_EPSILON;
         for value in &mut matte.values {
             *value = (*value - min) / range;
@@ -245,7 +247,10 @@ mod tests {
         let alpha = to_full_size(&small, 4, 2, MatteResize::BilinearAlignCorners);
         assert_eq!(alpha, [0, 85, 170, 255, 0, 85, 170, 255]);
         let grey = matte(1, 1, vec![0.999]);
-        assert_eq!(to_full_size(&grey, 1, 1, MatteResize::BilinearAlignCorners), [254]);
+        assert_eq!(
+            to_full_size(&grey, 1, 1, MatteResize::BilinearAlignCorners),
+            [254]
+        );
         assert_eq!(to_full_size(&grey, 1, 1, MatteResize::Bilinear), [255]);
     }
 

@@ -70,7 +70,10 @@ fn resized(rgb: &[u8], from: (u32, u32), to: (u32, u32)) -> Result<Vec<u8>> {
     let failed = |error: &dyn std::fmt::Display| {
         Error::new(
             Code::Internal,
-            format!("a {}×{} photo cannot be resized to {}×{}: {error}", from.0, from.1, to.0, to.1),
+            format!(
+                "a {}×{} photo cannot be resized to {}×{}: {error}",
+                from.0, from.1, to.0, to.1
+            ),
         )
     };
     let source =
@@ -93,7 +96,11 @@ fn normalised(pixels: &[u8], input: &InputSpec) -> Vec<f32> {
         // 256 possible values: a table spares a division a pixel.
         let (mean, std) = (input.mean[channel], input.std[channel]);
         let table: [f32; 256] = std::array::from_fn(|x| (x as f32 - mean) / std);
-        planes.extend(pixels.iter().map(|pixel| table[usize::from(pixel[channel])]));
+        planes.extend(
+            pixels
+                .iter()
+                .map(|pixel| table[usize::from(pixel[channel])]),
+        );
     }
     planes
 }
@@ -140,7 +147,11 @@ mod tests {
             ((80, 48), (64, 64)),
             ((2000, 1300), (1984, 1280)),
         ] {
-            assert_eq!(target_size(width, height, &DYNAMIC), expected, "{width}×{height}");
+            assert_eq!(
+                target_size(width, height, &DYNAMIC),
+                expected,
+                "{width}×{height}"
+            );
         }
     }
 

@@ -135,10 +135,16 @@ impl Worker {
     pub fn get(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.address);
         let fetch = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 match reqwest::get(url).await {
-                    Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
+                    Ok(answer) => (
+                        answer.status().as_u16(),
+                        answer.text().await.unwrap_or_default(),
+                    ),
                     Err(_) => (0, String::new()),
                 }
             })
