@@ -168,6 +168,39 @@ impl SideState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::cloud_json::CloudJson;
+    use crate::telemetry::testing::{Captured, lines_of};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    #[test]
+    fn readiness_is_logged_once_in_the_words_that_operators_filter_on() {
+        let log = Captured::default();
+        let logger = tracing_subscriber::registry().with(CloudJson::new(log.writer(), None));
+        tracing::subscriber::with_default(logger, || {
+            let state = SideState::new(Duration::from_secs(600));
+            state.set_model(ModelInfo {
+                name: "isnet".into(),
+                sha256: "b6e8".into(),
+                provider: "cpu".into(),
+                input_size: "1024x1024".into(),
+                load: Duration::from_millis(380),
+                warm_up: Duration::from_millis(1100),
+            });
+            state.set_phase(Phase::Warming);
+            state.set_phase(Phase::Ready);
+            state.set_phase(Phase::Ready);
+        });
+        let lines = lines_of(&log);
+        let ready: Vec<_> = lines
+            .iter()
+            .filter(|line| line["message"] == "Model loaded")
+            .collect();
+        assert_eq!(ready.len(), 1, "{lines:?}");
+        assert_eq!(ready[0]["severity"], "INFO");
+        assert_eq!(ready[0]["model"], "isnet");
+        assert_eq!(ready[0]["load_seconds"], 0.38);
+        assert_eq!(ready[0]["warm_up_seconds"], 1.1);
+    }
 
     #[test]
     fn a_warm_up_that_ends_during_the_drain_does_not_call_the_worker_ready() {

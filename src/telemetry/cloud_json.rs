@@ -404,6 +404,7 @@ mod tests {
             tracing::info_span!("job", trace_id = trace, span_id = "00f067aa0ba902b7")
                 .in_scope(|| tracing::info!("x"));
             tracing::info!(trace_id = "<none>", "x");
+            tracing::info!(trace_id = "4bf92f", "x");
         };
         let lines = logged(Some("perkie"), body);
         assert_eq!(
@@ -416,6 +417,7 @@ mod tests {
         );
         assert_eq!(lines[0].get("trace_id"), None);
         assert_eq!(lines[1]["trace_id"], "<none>");
+        assert_eq!(lines[2]["trace_id"], "4bf92f");
         assert_eq!(logged(None, body)[0]["logging.googleapis.com/trace"], trace);
     }
 

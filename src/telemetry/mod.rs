@@ -7,7 +7,7 @@ pub mod metrics;
 pub mod progress;
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     //! A log that is kept instead of written.
 
     use std::io::{self, Write};
