@@ -228,6 +228,8 @@ async fn pulling_and_publishing_outlive_a_lost_connection() {
     let mut wire = Wire::new(emulator.host()).await;
     let client = connect(PubSubConfig {
         publish_timeout: Duration::from_secs(30),
+        // The emulator may deliver to the lost connection, and then again after this.
+        lease_extension: Duration::from_secs(10),
         ..pubsub_config(&format!("127.0.0.1:{}", wire.port))
     })
     .await;

@@ -1,6 +1,7 @@
 //! Deliveries of a subscription. Leases are kept by the official client.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use google_cloud_pubsub::client::Subscriber;
 use google_cloud_pubsub::model;
 use google_cloud_pubsub::subscriber::handler::Handler;
-use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior};
+use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior, ShutdownToken};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,8 @@ impl PubSubIngress {
             config: config.clone(),
             send,
             stop: stop.clone(),
+            held: Held::default(),
+            delivered: 0,
         };
         Self {
             subscription: subscription.to_owned(),
@@ -106,6 +109,9 @@ impl Drop for PubSubIngress {
     }
 }
 
+/// Deliveries that nobody has answered yet, with the right to answer them.
+type Held = Arc<Mutex<HashMap<u64, Handler>>>;
+
 /// The task that reads the client's stream. It is a task because `MessageStream::next` is not
 /// cancel-safe while the stream is being opened, and `Ingress::next` promises to be.
 struct Pump {
@@ -114,10 +120,23 @@ struct Pump {
     config: PubSubConfig,
     send: mpsc::Sender<Result<Delivery>>,
     stop: CancellationToken,
+    held: Held,
+    delivered: u64,
 }
 
 impl Pump {
-    async fn run(self) {
+    /// Pulls until it is stopped or pulling is impossible, then gives back what is held.
+    async fn run(mut self) {
+        let mut streams = Vec::new();
+        self.pull(&mut streams).await;
+        // No delivery can be handed over any more; what waits in the channel goes back too.
+        drop(self.send);
+        // Each handler nacks as it is dropped.
+        lock(&self.held).clear();
+        futures::future::join_all(streams.iter().map(ShutdownToken::shutdown)).await;
+    }
+
+    async fn pull(&mut self, streams: &mut Vec<ShutdownToken>) {
         let backoff = || {
             ExponentialBuilder::default()
                 .with_jitter()
@@ -129,7 +148,9 @@ impl Pump {
         let mut delays = backoff();
         loop {
             let opened = tokio::time::Instant::now();
-            let Some(error) = self.stream().await else {
+            let mut stream = self.open();
+            streams.push(stream.shutdown_token());
+            let Some(error) = self.forward(&mut stream).await else {
                 return;
             };
             let fatal = error.class() == Class::Fatal;
@@ -154,37 +175,24 @@ impl Pump {
         }
     }
 
-    /// One life of a stream. `None` when pulling shall stop, else why the stream ended.
-    async fn stream(&self) -> Option<Error> {
-        let mut stream = self
-            .subscriber
+    fn open(&self) -> MessageStream {
+        let bytes = self.config.max_outstanding_bytes.as_u64();
+        self.subscriber
             .subscribe(&self.subscription)
             .set_max_lease(self.config.max_lease)
             .set_max_lease_extension(self.config.lease_extension)
             .set_max_outstanding_messages(i64::from(self.config.max_outstanding_messages))
-            .set_max_outstanding_bytes(
-                i64::try_from(self.config.max_outstanding_bytes.as_u64()).unwrap_or(i64::MAX),
-            )
-            // Waiting for the jobs is the worker's part; when it closes, it has given up on
-            // whatever is still unanswered.
-            .set_shutdown_behavior(ShutdownBehavior::NackImmediately)
-            .build();
-        let shutdown = stream.shutdown_token();
-        let ended = CancellationToken::new();
-        let error = self.forward(&mut stream, &ended).await;
-        // Answers from here on would go nowhere without anybody noticing.
-        ended.cancel();
-        // Dropping the stream drops what it holds undelivered, so that is nacked as well.
-        drop(stream);
-        shutdown.shutdown().await;
-        error
+            .set_max_outstanding_bytes(i64::try_from(bytes).unwrap_or(i64::MAX))
+            // The other behaviour nacks everything as soon as the stream ends. This way the
+            // jobs of a stream that broke can still be acked, and whose time is over is our
+            // decision (see `run`).
+            .set_shutdown_behavior(ShutdownBehavior::WaitForProcessing)
+            .build()
     }
 
-    async fn forward(
-        &self,
-        stream: &mut MessageStream,
-        ended: &CancellationToken,
-    ) -> Option<Error> {
+    /// Hands over what the stream delivers. `None` when pulling shall stop, else why the
+    /// stream ended.
+    async fn forward(&mut self, stream: &mut MessageStream) -> Option<Error> {
         loop {
             let next = tokio::select! {
                 biased;
@@ -204,17 +212,17 @@ impl Pump {
                     ));
                 }
             };
-            let delivery = Delivery {
-                message: received(message, handler.delivery_attempt()),
-                lease: Box::new(PubSubLease {
-                    handler,
-                    ended: ended.clone(),
-                }),
-            };
+            let message = received(message, handler.delivery_attempt());
+            self.delivered += 1;
+            lock(&self.held).insert(self.delivered, handler);
+            let lease = Box::new(PubSubLease {
+                number: self.delivered,
+                held: Arc::clone(&self.held),
+            });
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return None,
-                sent = self.send.send(Ok(delivery)) => if sent.is_err() {
+                sent = self.send.send(Ok(Delivery { message, lease })) => if sent.is_err() {
                     return None;
                 },
             }
@@ -238,33 +246,41 @@ fn received(message: model::Message, attempt: Option<i32>) -> Message {
     }
 }
 
-/// A lease that the client extends. Dropped unanswered, the client's handler nacks.
+/// A lease that the client extends until it is answered.
 struct PubSubLease {
-    handler: Handler,
-    /// Set when the stream of this delivery has ended, and its leases with it.
-    ended: CancellationToken,
+    number: u64,
+    held: Held,
 }
 
 impl PubSubLease {
-    fn check(&self) -> Result<()> {
-        if self.ended.is_cancelled() {
-            return Err(Error::new(
+    fn handler(&self) -> Result<Handler> {
+        lock(&self.held).remove(&self.number).ok_or_else(|| {
+            Error::new(
                 Code::QueueUnavailable,
-                "the stream that delivered the message has ended; the message comes again",
-            ));
-        }
-        Ok(())
+                "pulling has ended and the message was given back before this answer; it comes again",
+            )
+        })
+    }
+}
+
+impl Drop for PubSubLease {
+    fn drop(&mut self) {
+        // The handler, if nobody took it to answer, nacks as it is dropped.
+        let handler = lock(&self.held).remove(&self.number);
+        drop(handler);
     }
 }
 
 #[async_trait]
 impl Lease for PubSubLease {
     async fn ack(self: Box<Self>) -> Result<()> {
-        self.check()?;
-        let Handler::ExactlyOnce(handler) = self.handler else {
-            // Best effort by nature: a lost ack is a second delivery, which changes nothing.
-            self.handler.ack();
-            return Ok(());
+        let handler = match self.handler()? {
+            Handler::ExactlyOnce(handler) => handler,
+            handler => {
+                // Best effort by nature: a lost ack is a second delivery, which changes nothing.
+                handler.ack();
+                return Ok(());
+            }
         };
         let unconfirmed = |cause: Box<dyn std::error::Error + Send + Sync>| {
             Error::new(
@@ -280,8 +296,12 @@ impl Lease for PubSubLease {
     }
 
     async fn nack(self: Box<Self>) -> Result<()> {
-        self.check()?;
-        self.handler.nack();
+        self.handler()?.nack();
         Ok(())
     }
+}
+
+fn lock(held: &Held) -> std::sync::MutexGuard<'_, HashMap<u64, Handler>> {
+    // Every critical section is one call on the map; a panic cannot leave it half done.
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
