@@ -41,7 +41,9 @@ pub fn finish(matte: &mut Matte, spec: &OutputSpec) -> Result<()> {
         let (min, max) = matte
             .values
             .iter()
-            .fold((f32::MAX, f32::MIN), |(min, max), &v| (min.min(v), max.max(v)));
+            .fold((f32::MAX, f32::MIN), |(min, max), &v| {
+                (min.min(v), max.max(v))
+            });
         let range = max - min + MIN_MAX_EPSILON;
         for value in &mut matte.values {
             *value = (*value - min) / range;
@@ -186,6 +188,7 @@ impl Taps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::fixtures;
     use proptest::prelude::*;
 
     fn spec(activation: Activation, min_max: bool) -> OutputSpec {
@@ -245,8 +248,36 @@ mod tests {
         let alpha = to_full_size(&small, 4, 2, MatteResize::BilinearAlignCorners);
         assert_eq!(alpha, [0, 85, 170, 255, 0, 85, 170, 255]);
         let grey = matte(1, 1, vec![0.999]);
-        assert_eq!(to_full_size(&grey, 1, 1, MatteResize::BilinearAlignCorners), [254]);
+        assert_eq!(
+            to_full_size(&grey, 1, 1, MatteResize::BilinearAlignCorners),
+            [254]
+        );
         assert_eq!(to_full_size(&grey, 1, 1, MatteResize::Bilinear), [255]);
+    }
+
+    #[test]
+    fn both_ways_back_match_their_references() {
+        let source = image::load_from_memory(&fixtures::read("matte.png"))
+            .unwrap()
+            .into_luma8();
+        let values = source
+            .as_raw()
+            .iter()
+            .map(|&v| f32::from(v) / 255.0)
+            .collect();
+        let small = matte(source.width(), source.height(), values);
+        for (width, height) in [(50, 33), (5, 4), (3, 40), (1, 1)] {
+            for (resize, name) in [
+                (MatteResize::Bilinear, "half"),
+                (MatteResize::BilinearAlignCorners, "corners"),
+            ] {
+                let file = fixtures::read(&format!("matte_{name}_{width}x{height}.png"));
+                let expected = image::load_from_memory(&file).unwrap().into_luma8();
+                let alpha = to_full_size(&small, width, height, resize);
+                let worst = fixtures::difference(&alpha, expected.as_raw());
+                assert!(worst <= 1, "{name} {width}×{height}: {worst}");
+            }
+        }
     }
 
     #[test]

@@ -5,3 +5,6 @@ pub mod decode;
 pub mod encode;
 pub mod matte;
 pub mod preprocess;
+
+#[cfg(test)]
+mod fixtures;

@@ -70,7 +70,10 @@ fn resized(rgb: &[u8], from: (u32, u32), to: (u32, u32)) -> Result<Vec<u8>> {
     let failed = |error: &dyn std::fmt::Display| {
         Error::new(
             Code::Internal,
-            format!("a {}×{} photo cannot be resized to {}×{}: {error}", from.0, from.1, to.0, to.1),
+            format!(
+                "a {}×{} photo cannot be resized to {}×{}: {error}",
+                from.0, from.1, to.0, to.1
+            ),
         )
     };
     let source =
@@ -93,7 +96,11 @@ fn normalised(pixels: &[u8], input: &InputSpec) -> Vec<f32> {
         // 256 possible values: a table spares a division a pixel.
         let (mean, std) = (input.mean[channel], input.std[channel]);
         let table: [f32; 256] = std::array::from_fn(|x| (x as f32 - mean) / std);
-        planes.extend(pixels.iter().map(|pixel| table[usize::from(pixel[channel])]));
+        planes.extend(
+            pixels
+                .iter()
+                .map(|pixel| table[usize::from(pixel[channel])]),
+        );
     }
     planes
 }
@@ -101,6 +108,7 @@ fn normalised(pixels: &[u8], input: &InputSpec) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::fixtures;
     use proptest::prelude::*;
 
     const DYNAMIC: Resize = Resize::Dynamic {
@@ -140,7 +148,11 @@ mod tests {
             ((80, 48), (64, 64)),
             ((2000, 1300), (1984, 1280)),
         ] {
-            assert_eq!(target_size(width, height, &DYNAMIC), expected, "{width}×{height}");
+            assert_eq!(
+                target_size(width, height, &DYNAMIC),
+                expected,
+                "{width}×{height}"
+            );
         }
     }
 
@@ -164,6 +176,27 @@ mod tests {
         assert_eq!(tensor.data, TensorData::NchwF32(planes));
         let tensor = to_tensor(&photo, &input(Layout::NhwcU8), &resize).unwrap();
         assert_eq!(tensor.data, TensorData::NhwcU8([128, 110, 7].repeat(6)));
+    }
+
+    #[test]
+    fn resizing_is_pillows_antialiased_bilinear() {
+        let source = fixtures::rgb("resize.png");
+        let photo = Photo {
+            width: source.width(),
+            height: source.height(),
+            rgb: source.into_raw(),
+            alpha: None,
+        };
+        for (width, height) in [(32, 24), (7, 5), (96, 64), (1, 1)] {
+            let resize = Resize::Static { width, height };
+            let tensor = to_tensor(&photo, &input(Layout::NhwcU8), &resize).unwrap();
+            let TensorData::NhwcU8(pixels) = tensor.data else {
+                panic!("another layout than asked for");
+            };
+            let expected = fixtures::rgb(&format!("resize_{width}x{height}.png"));
+            let worst = fixtures::difference(&pixels, &expected);
+            assert!(worst <= 1, "{width}×{height}: {worst}");
+        }
     }
 
     #[test]

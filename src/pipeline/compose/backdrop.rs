@@ -63,12 +63,17 @@ fn resize(
     let failed = |error: &dyn std::fmt::Display| {
         Error::new(
             Code::Internal,
-            format!("a {}×{} background cannot be resized to {}×{}: {error}", from.0, from.1, to.0, to.1),
+            format!(
+                "a {}×{} background cannot be resized to {}×{}: {error}",
+                from.0, from.1, to.0, to.1
+            ),
         )
     };
     let source = ImageRef::new(from.0, from.1, rgb, PixelType::U8x3).map_err(|e| failed(&e))?;
     let mut target = Image::new(to.0, to.1, PixelType::U8x3);
-    let options = options.resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
+    let options = options
+        .resize_alg(ResizeAlg::Convolution(filter))
+        .use_alpha(false);
     Resizer::new()
         .resize(&source, &mut target, &options)
         .map_err(|e| failed(&e))?;

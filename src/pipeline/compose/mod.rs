@@ -211,26 +211,28 @@ fn on_pixels(mut rgb: Vec<u8>, alpha: &[u8], under: &[u8]) -> Vec<u8> {
 /// green. The edge are the subject's pixels (alpha above one half) with a neighbour outside.
 fn tinted(mut rgb: Vec<u8>, alpha: &[u8], width: usize) -> Vec<u8> {
     let inside = |i: usize| alpha[i] >= 128;
-    rgb.par_chunks_mut(width * 3).enumerate().for_each(|(y, row)| {
-        for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-            let i = y * width + x;
-            let edge = inside(i)
-                && ((x > 0 && !inside(i - 1))
-                    || (x + 1 < width && !inside(i + 1))
-                    || (y > 0 && !inside(i - width))
-                    || (i + width < alpha.len() && !inside(i + width)));
-            if edge {
-                *pixel = GREEN;
-                continue;
+    rgb.par_chunks_mut(width * 3)
+        .enumerate()
+        .for_each(|(y, row)| {
+            for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                let i = y * width + x;
+                let edge = inside(i)
+                    && ((x > 0 && !inside(i - 1))
+                        || (x + 1 < width && !inside(i + 1))
+                        || (y > 0 && !inside(i - width))
+                        || (i + width < alpha.len() && !inside(i + width)));
+                if edge {
+                    *pixel = GREEN;
+                    continue;
+                }
+                let mut tint = *pixel;
+                for (c, green) in tint.iter_mut().zip(GREEN) {
+                    *c = ((u16::from(*c) + u16::from(green)) / 2) as u8;
+                }
+                blend(&mut tint, pixel, alpha[i]);
+                *pixel = tint;
             }
-            let mut tint = *pixel;
-            for (c, green) in tint.iter_mut().zip(GREEN) {
-                *c = ((u16::from(*c) + u16::from(green)) / 2) as u8;
-            }
-            blend(&mut tint, pixel, alpha[i]);
-            *pixel = tint;
-        }
-    });
+        });
     rgb
 }
 

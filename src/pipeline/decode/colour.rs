@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use moxcms::{
-    ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, TransformOptions,
-};
+use moxcms::{ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, TransformOptions};
 use rayon::prelude::*;
 
 /// Press profiles have tables of up to some 3 MB; what is larger is not a profile.
@@ -92,7 +90,10 @@ fn unprinted(ink: u8, key: u8) -> u8 {
 fn transform(icc: Option<&[u8]>, space: DataColorSpace, layout: Layout) -> Option<Transform> {
     let icc = icc?;
     if icc.len() > MAX_PROFILE_BYTES {
-        tracing::debug!(bytes = icc.len(), "the colour profile is too large; ignored");
+        tracing::debug!(
+            bytes = icc.len(),
+            "the colour profile is too large; ignored"
+        );
         return None;
     }
     let profile = ColorProfile::new_from_slice(icc)
@@ -103,7 +104,12 @@ fn transform(icc: Option<&[u8]>, space: DataColorSpace, layout: Layout) -> Optio
         return None;
     }
     profile
-        .create_transform_8bit(layout, &ColorProfile::new_srgb(), Layout::Rgb, options(&profile))
+        .create_transform_8bit(
+            layout,
+            &ColorProfile::new_srgb(),
+            Layout::Rgb,
+            options(&profile),
+        )
         .inspect_err(|error| tracing::debug!(%error, "the colour profile cannot be used; ignored"))
         .ok()
 }

@@ -209,7 +209,10 @@ pub fn sniff(bytes: &[u8], limits: &Limits) -> Result<Header> {
     if header.width == 0 || header.height == 0 {
         return Err(Error::new(
             Code::ImageCorrupt,
-            format!("the {format} has no pixels: {}×{}", header.width, header.height),
+            format!(
+                "the {format} has no pixels: {}×{}",
+                header.width, header.height
+            ),
         ));
     }
     limits.check(format, header.width, header.height)?;
@@ -244,7 +247,9 @@ fn describe(bytes: &[u8]) -> String {
     } else if let Ok(format) = image::guess_format(bytes) {
         return format!("{format:?} (not built in)");
     } else if let Some(text) = as_text(bytes) {
-        let text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).to_ascii_lowercase();
+        let text = text
+            .trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n'])
+            .to_ascii_lowercase();
         if text.starts_with("<svg") || (text.starts_with("<?xml") && text.contains("<svg")) {
             "SVG (not built in)"
         } else if text.starts_with("<!doctype html") || text.starts_with("<html") {

@@ -37,7 +37,9 @@ impl Samples {
             (4, Some(ColorSpace::CMYK)) => Ok(Self::Cmyk),
             (n, _) => Err(Error::new(
                 Code::UnsupportedFormat,
-                format!("the JPEG has {n} components a pixel in an unknown colour space; 1, 3 and 4 (CMYK) are read"),
+                format!(
+                    "the JPEG has {n} components a pixel in an unknown colour space; 1, 3 and 4 (CMYK) are read"
+                ),
             )),
         }
     }

@@ -31,7 +31,11 @@ impl Walk {
             Orientation::Rotate270FlipH => (last, -w, -1, true),
             Orientation::Rotate270 => (top_right, w, -1, true),
         };
-        let (width, height) = if turned { (height, width) } else { (width, height) };
+        let (width, height) = if turned {
+            (height, width)
+        } else {
+            (width, height)
+        };
         Some(Self {
             first,
             right,

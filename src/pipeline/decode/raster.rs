@@ -62,7 +62,10 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
     {
         return Err(Error::new(
             Code::ImageCorrupt,
-            format!("the {}'s size is not the one its header was checked for", header.format),
+            format!(
+                "the {}'s size is not the one its header was checked for",
+                header.format
+            ),
         ));
     }
     let icc = decoder.icc_profile().unwrap_or_else(|error| {
@@ -103,7 +106,10 @@ fn to_eight_bits(
         other => {
             return Err(Error::new(
                 Code::UnsupportedFormat,
-                format!("the {} stores pixels as {other:?}, which is not read", header.format),
+                format!(
+                    "the {} stores pixels as {other:?}, which is not read",
+                    header.format
+                ),
             ));
         }
     };
@@ -136,7 +142,10 @@ fn float_to_eight_bits(native: Vec<u8>, header: &Header) -> Result<(Vec<u8>, Col
     let picture = picture.ok_or_else(|| {
         Error::new(
             Code::ImageCorrupt,
-            format!("the {} holds fewer samples than its header says", header.format),
+            format!(
+                "the {} holds fewer samples than its header says",
+                header.format
+            ),
         )
     })?;
     Ok(if header.alpha {
