@@ -42,8 +42,8 @@ impl ConfigCmd {
             return Ok(ExitCode::SUCCESS);
         }
         println!(
-            "{:<24} {:<30} {:<12} {}",
-            "setting", "variable", "origin", "value"
+            "{:<24} {:<30} {:<12} value",
+            "setting", "variable", "origin"
         );
         for s in settings {
             println!(

@@ -49,7 +49,7 @@ enum Cmd {
     /// Print the worker's effective configuration and where each value comes from
     Config(Box<config_cmd::ConfigCmd>),
     /// Measure: where the time of a photo goes, next to a bare run of the network
-    Bench(bench::BenchCmd),
+    Bench(Box<bench::BenchCmd>),
 }
 
 impl Cli {

@@ -33,10 +33,7 @@ impl ModelCmd {
 }
 
 fn list() {
-    println!(
-        "{:<20} {:>8} {:<10} {}",
-        "name", "MB", "licence", "description"
-    );
+    println!("{:<20} {:>8} {:<10} description", "name", "MB", "licence");
     for manifest in model::known() {
         println!(
             "{:<20} {:>8} {:<10} {}",

@@ -221,10 +221,10 @@ impl PublishCmd {
             jobs.push(self.job(self.source(source)?)?);
         }
         if let Some(path) = &self.file {
-            jobs.extend(self.from_file(path)?);
+            jobs.extend(self.jobs_in_file(path)?);
         }
         if let Some(prefix) = &self.prefix {
-            jobs.extend(self.from_prefix(prefix).await?);
+            jobs.extend(self.jobs_under_prefix(prefix).await?);
         }
         Ok(jobs)
     }
@@ -243,15 +243,15 @@ impl PublishCmd {
     }
 
     fn source(&self, text: &str) -> anyhow::Result<ObjectRef> {
-        if self.queue.ingress == IngressKind::Local {
-            if let Some(relative) = below_root(Path::new(text), &self.queue.root) {
-                return Ok(relative.parse()?);
-            }
+        if self.queue.ingress == IngressKind::Local
+            && let Some(relative) = below_root(Path::new(text), &self.queue.root)
+        {
+            return Ok(relative.parse()?);
         }
         Ok(text.parse()?)
     }
 
-    fn from_file(&self, path: &Path) -> anyhow::Result<Vec<Job>> {
+    fn jobs_in_file(&self, path: &Path) -> anyhow::Result<Vec<Job>> {
         let input: Box<dyn BufRead> = if path == Path::new("-") {
             Box::new(std::io::stdin().lock())
         } else {
@@ -276,7 +276,7 @@ impl PublishCmd {
         Ok(jobs)
     }
 
-    async fn from_prefix(&self, prefix: &str) -> anyhow::Result<Vec<Job>> {
+    async fn jobs_under_prefix(&self, prefix: &str) -> anyhow::Result<Vec<Job>> {
         let store: Arc<dyn Store> = ends::store(&self.queue).await?;
         let (bucket, prefix) = match prefix.strip_prefix("gs://") {
             Some(rest) => {

@@ -19,7 +19,7 @@ use crate::pipeline::budget::Budget;
 use crate::pipeline::cpu::CpuPool;
 use crate::pipeline::cutout::Cutter;
 use crate::pipeline::decode::Limits;
-use crate::side::health::Pulse;
+use crate::side::health::{Pulse, QueueStatus};
 use crate::side::server;
 use crate::side::state::{ModelInfo, Phase, SideState};
 use crate::store::Store;
@@ -151,6 +151,7 @@ impl WorkerCmd {
             engine,
         ) = both(ends, engine)?;
         side.health.set_storage_connected(true);
+        side.health.set_queue(QueueStatus::Connected);
         metrics.declare_ingress(ingress.name());
 
         let pipeline = self.pipeline(store.clone(), engine, &plan, metrics.clone());

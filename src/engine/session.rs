@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
-use ort::session::Session as OrtSession;
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession};
 use ort::value::{DynValue, Outlet, Tensor as OrtTensor, TensorElementType, ValueType};
 
 use super::provider::{self, Provider, ProviderChoice};
@@ -34,6 +34,8 @@ pub struct Session {
     session: OrtSession,
     manifest: Manifest,
     provider: Provider,
+    /// Only the matte: ISNet offers twelve more outputs, which would be kept and copied.
+    wanted: RunOptions<HasSelectedOutputs>,
 }
 
 /// One input or output of a graph, for people.
@@ -54,10 +56,19 @@ impl Session {
             match build(&environment, config, provider) {
                 Ok(session) => {
                     check_ports(&session, &config.manifest)?;
+                    let wanted = RunOptions::new()
+                        .map_err(|error| {
+                            Error::new(Code::EngineDead, "ONNX Runtime refuses run options")
+                                .caused_by(error)
+                        })?
+                        .with_outputs(
+                            OutputSelector::no_default().with(&config.manifest.output.name),
+                        );
                     return Ok(Self {
                         session,
                         manifest: config.manifest.clone(),
                         provider,
+                        wanted,
                     });
                 }
                 Err(error)
@@ -127,7 +138,10 @@ impl Session {
         };
         let outputs = self
             .session
-            .run(ort::inputs![self.manifest.input.name.as_str() => input])
+            .run_with_options(
+                ort::inputs![self.manifest.input.name.as_str() => input],
+                &self.wanted,
+            )
             .map_err(failed)?;
         let output = &outputs[self.manifest.output.name.as_str()];
         let (shape, values) = output.try_extract_tensor::<f32>().map_err(failed)?;

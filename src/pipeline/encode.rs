@@ -68,9 +68,10 @@ fn failed(format: Format, cause: Box<dyn std::error::Error + Send + Sync>) -> Er
 }
 
 fn png(picture: &Picture, dpi: u32) -> Result<Vec<u8>, png::EncodingError> {
-    // The worst case is the raw size; pages that are not written to are never resident, and a
-    // buffer that does not grow is never copied.
-    let mut file = Vec::with_capacity(picture.data.len() + picture.data.len() / 64 + 4096);
+    // fdeflate's longest code is 12 bits a byte. Pages that are not written to are never
+    // resident, and a buffer that does not grow is never copied.
+    let mut file =
+        Vec::with_capacity(picture.data.len() / 2 * 3 + picture.height as usize * 2 + 4096);
     let mut encoder = png::Encoder::new(&mut file, picture.width, picture.height);
     encoder.set_color(match picture.channels {
         Channels::Grey => png::ColorType::Grayscale,
@@ -95,8 +96,22 @@ fn png(picture: &Picture, dpi: u32) -> Result<Vec<u8>, png::EncodingError> {
     Ok(file)
 }
 
-const DEFLATE: png::DeflateCompression = png::DeflateCompression::Level(2);
-const FILTER: png::Filter = png::Filter::Up;
+/// Chosen by measuring a cut-out of 4032×3024 pixels (a photo with sensor noise, 43 % subject) on
+/// one core of a small cloud machine:
+///
+/// | deflate    | filter   | seconds | MB   |
+/// |------------|----------|---------|------|
+/// | fdeflate   | Up       | 0.17    | 8.65 |
+/// | fdeflate   | Paeth    | 0.18    | 7.86 |
+/// | fdeflate   | Adaptive | 0.40    | 7.84 |
+/// | level 1    | Up       | 0.37    | 8.16 |
+/// | level 2    | Up       | 0.70    | 6.78 |
+/// | level 4    | Paeth    | 1.16    | 6.74 |
+/// | level 6    | Adaptive | 4.05    | 6.45 |
+///
+/// Half a second of a core for 14 % of the bytes is a bad trade while a GPU waits for work.
+const DEFLATE: png::DeflateCompression = png::DeflateCompression::FdeflateUltraFast;
+const FILTER: png::Filter = png::Filter::Paeth;
 
 /// Size of the file's IDAT chunks: large enough that their headers do not count.
 const IDAT_BYTES: usize = 256 << 10;
@@ -131,4 +146,115 @@ fn webp(picture: &Picture) -> Result<Vec<u8>> {
         .write_image(&picture.data, width, height, color)
         .map_err(|error| failed(Format::Webp, Box::new(error)))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn picture(width: u32, height: u32, channels: Channels) -> Picture {
+        let bytes = width as usize * height as usize * channels.count();
+        Picture {
+            width,
+            height,
+            channels,
+            data: (0..bytes).map(|i| (i * i / 7 + i) as u8).collect(),
+            subject: None,
+        }
+    }
+
+    fn of(format: Format) -> Output {
+        Output {
+            format,
+            ..Output::default()
+        }
+    }
+
+    #[test]
+    fn a_png_says_srgb_and_its_resolution() {
+        let encoded = encode(&picture(4, 3, Channels::Rgba), &of(Format::Png)).unwrap();
+        assert_eq!(encoded.content_type, "image/png");
+        assert_eq!((encoded.width, encoded.height), (4, 3));
+        let decoder = png::Decoder::new(std::io::Cursor::new(&encoded.bytes));
+        let reader = decoder.read_info().unwrap();
+        let info = reader.info();
+        assert_eq!(info.srgb, Some(png::SrgbRenderingIntent::Perceptual));
+        let dims = info.pixel_dims.unwrap();
+        // 300 / 0.0254 = 11811.02
+        assert_eq!((dims.xppu, dims.yppu), (11_811, 11_811));
+        assert!(matches!(dims.unit, png::Unit::Meter));
+    }
+
+    #[test]
+    fn noise_that_does_not_compress_stays_within_the_reserved_room() {
+        let mut noise = picture(300, 300, Channels::Rgba);
+        let mut state = 1u32;
+        for byte in &mut noise.data {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (state >> 24) as u8;
+        }
+        let encoded = encode(&noise, &of(Format::Png)).unwrap();
+        assert!(
+            encoded.bytes.len() <= noise.data.len() / 2 * 3,
+            "{}",
+            encoded.bytes.len()
+        );
+        let back = image::load_from_memory(&encoded.bytes)
+            .unwrap()
+            .into_rgba8();
+        assert_eq!(back.into_raw(), noise.data);
+    }
+
+    #[test]
+    fn a_webp_that_is_too_wide_is_the_jobs_mistake_and_a_png_of_that_size_is_not() {
+        let wide = picture(WEBP_MAX_SIDE + 1, 1, Channels::Grey);
+        let error = encode(&wide, &of(Format::Webp)).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidJob);
+        assert!(error.message().contains("16383"), "{error}");
+        encode(&wide, &of(Format::Png)).unwrap();
+        encode(
+            &picture(WEBP_MAX_SIDE, 1, Channels::Grey),
+            &of(Format::Webp),
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn an_empty_or_inconsistent_picture_is_an_error_and_no_panic() {
+        let mut short = picture(2, 2, Channels::Rgb);
+        short.data.pop();
+        for bad in [
+            picture(0, 0, Channels::Rgba),
+            picture(5, 0, Channels::Rgb),
+            short,
+        ] {
+            for format in [Format::Png, Format::Webp] {
+                assert_eq!(
+                    encode(&bad, &of(format)).unwrap_err().code(),
+                    Code::Internal
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_the_same_pixels(
+            width in 1u32..60, height in 1u32..60,
+            channels in prop::sample::select(vec![Channels::Grey, Channels::Rgb, Channels::Rgba]),
+            format in prop::sample::select(vec![Format::Png, Format::Webp]),
+        ) {
+            let picture = picture(width, height, channels);
+            let encoded = encode(&picture, &of(format)).unwrap();
+            let back = image::load_from_memory(&encoded.bytes).unwrap();
+            prop_assert_eq!((back.width(), back.height()), (width, height));
+            let back = match channels {
+                Channels::Grey => back.into_luma8().into_raw(),
+                Channels::Rgb => back.into_rgb8().into_raw(),
+                Channels::Rgba => back.into_rgba8().into_raw(),
+            };
+            prop_assert_eq!(back, picture.data);
+        }
+    }
 }

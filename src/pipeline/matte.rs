@@ -188,6 +188,7 @@ impl Taps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::fixtures;
     use proptest::prelude::*;
 
     fn spec(activation: Activation, min_max: bool) -> OutputSpec {
@@ -252,6 +253,31 @@ mod tests {
             [254]
         );
         assert_eq!(to_full_size(&grey, 1, 1, MatteResize::Bilinear), [255]);
+    }
+
+    #[test]
+    fn both_ways_back_match_their_references() {
+        let source = image::load_from_memory(&fixtures::read("matte.png"))
+            .unwrap()
+            .into_luma8();
+        let values = source
+            .as_raw()
+            .iter()
+            .map(|&v| f32::from(v) / 255.0)
+            .collect();
+        let small = matte(source.width(), source.height(), values);
+        for (width, height) in [(50, 33), (5, 4), (3, 40), (1, 1)] {
+            for (resize, name) in [
+                (MatteResize::Bilinear, "half"),
+                (MatteResize::BilinearAlignCorners, "corners"),
+            ] {
+                let file = fixtures::read(&format!("matte_{name}_{width}x{height}.png"));
+                let expected = image::load_from_memory(&file).unwrap().into_luma8();
+                let alpha = to_full_size(&small, width, height, resize);
+                let worst = fixtures::difference(&alpha, expected.as_raw());
+                assert!(worst <= 1, "{name} {width}×{height}: {worst}");
+            }
+        }
     }
 
     #[test]

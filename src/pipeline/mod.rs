@@ -33,6 +33,9 @@ pub mod encode;
 pub mod matte;
 pub mod preprocess;
 
+#[cfg(test)]
+mod fixtures;
+
 /// Pixels of a written object, so that a duplicate's result can tell them without decoding.
 const SIZE_KEY: &str = "cutout-size";
 

@@ -108,6 +108,7 @@ fn normalised(pixels: &[u8], input: &InputSpec) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::fixtures;
     use proptest::prelude::*;
 
     const DYNAMIC: Resize = Resize::Dynamic {
@@ -175,6 +176,27 @@ mod tests {
         assert_eq!(tensor.data, TensorData::NchwF32(planes));
         let tensor = to_tensor(&photo, &input(Layout::NhwcU8), &resize).unwrap();
         assert_eq!(tensor.data, TensorData::NhwcU8([128, 110, 7].repeat(6)));
+    }
+
+    #[test]
+    fn resizing_is_pillows_antialiased_bilinear() {
+        let source = fixtures::rgb("resize.png");
+        let photo = Photo {
+            width: source.width(),
+            height: source.height(),
+            rgb: source.into_raw(),
+            alpha: None,
+        };
+        for (width, height) in [(32, 24), (7, 5), (96, 64), (1, 1)] {
+            let resize = Resize::Static { width, height };
+            let tensor = to_tensor(&photo, &input(Layout::NhwcU8), &resize).unwrap();
+            let TensorData::NhwcU8(pixels) = tensor.data else {
+                panic!("another layout than asked for");
+            };
+            let expected = fixtures::rgb(&format!("resize_{width}x{height}.png"));
+            let worst = fixtures::difference(&pixels, &expected);
+            assert!(worst <= 1, "{width}×{height}: {worst}");
+        }
     }
 
     #[test]

@@ -1,0 +1,170 @@
+//! The memory that a job reserves from its header is held against what it really allocates.
+//!
+//! One test in a binary of its own, because the count is of the whole process.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Cursor;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cutout::engine::tensor::Matte;
+use cutout::job::{Output, Padding, Size};
+use cutout::model::manifest::{InputSpec, Layout as TensorLayout, MatteResize, Resize};
+use cutout::pipeline::decode::{Limits, decode, sniff};
+use cutout::pipeline::{compose, encode, matte, preprocess};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageFormat, RgbImage};
+
+/// The system's allocator, with the bytes now allocated and the most there ever were.
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn grown(bytes: usize) {
+    let now = NOW.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(now, Ordering::Relaxed);
+}
+
+// SAFETY: every call is handed to the system's allocator unchanged; only numbers are kept.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: the caller keeps `alloc`'s contract, which is the system's too.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // The system moves large blocks by remapping pages, so old and new are not both counted.
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        grown(size);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most bytes allocated at once while `work` ran, beyond those allocated before.
+fn peak_of<T>(work: impl FnOnce() -> T) -> u64 {
+    let before = NOW.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let result = work();
+    let peak = PEAK.load(Ordering::Relaxed) - before;
+    drop(result);
+    peak as u64
+}
+
+fn walk(bytes: &[u8], output: &Output, matte: &Matte) -> encode::Encoded {
+    let limits = Limits::default();
+    let header = sniff(bytes, &limits).unwrap();
+    let photo = decode(bytes, &header, &limits).unwrap();
+    let input = InputSpec {
+        name: "input".into(),
+        layout: TensorLayout::NhwcU8,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    };
+    let resize = Resize::Static {
+        width: 128,
+        height: 128,
+    };
+    preprocess::to_tensor(&photo, &input, &resize).unwrap();
+    let alpha = matte::to_full_size(matte, photo.width, photo.height, MatteResize::Bilinear);
+    let picture = compose::compose(photo, alpha, output, None).unwrap();
+    encode::encode(&picture, output).unwrap()
+}
+
+#[test]
+fn no_job_allocates_more_than_its_header_announced() {
+    let (width, height) = (1500, 1100);
+    let noise = |i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8;
+    let rgb = RgbImage::from_fn(width, height, |x, y| {
+        let i = (y * width + x) * 3;
+        image::Rgb([noise(i), noise(i + 1), noise(i + 2)])
+    });
+    let rgb = DynamicImage::ImageRgb8(rgb);
+    let pictures = [
+        ("rgb", rgb.clone()),
+        ("rgba", rgb.to_rgba8().into()),
+        ("grey", rgb.to_luma8().into()),
+        ("rgba, 16 bits", rgb.to_rgba16().into()),
+    ];
+    let mut files = Vec::new();
+    for (name, picture) in &pictures {
+        for format in [
+            ImageFormat::Jpeg,
+            ImageFormat::Png,
+            ImageFormat::WebP,
+            ImageFormat::Gif,
+            ImageFormat::Bmp,
+            ImageFormat::Tiff,
+        ] {
+            let mut file = Cursor::new(Vec::new());
+            // Not every format takes every kind of pixels.
+            if picture.write_to(&mut file, format).is_ok() {
+                files.push((format!("{name} {format:?}"), file.into_inner()));
+            }
+        }
+    }
+    let whole = Output::default();
+    let blur = Output {
+        kind: "blur".parse().unwrap(),
+        ..Output::default()
+    };
+    let smaller = Output {
+        size: Some(Size::Longest(1490)),
+        ..Output::default()
+    };
+    let cropped = Output {
+        crop: true,
+        padding: Padding::Percent(5.0),
+        format: cutout::job::Format::Webp,
+        ..Output::default()
+    };
+    let larger = Output {
+        size: Some(Size::Longest(3000)),
+        upscale: true,
+        ..Output::default()
+    };
+    let matte = Matte {
+        width: 64,
+        height: 64,
+        values: vec![1.0; 64 * 64],
+    };
+    // Threads and their scratch space are made before anything is counted.
+    walk(&files[0].1, &whole, &matte);
+    assert!(files.len() > 12, "{} files", files.len());
+    for (name, bytes) in &files {
+        let header = sniff(bytes, &Limits::default()).unwrap();
+        assert_eq!(header.orientation, Orientation::NoTransforms);
+        for output in [&whole, &blur, &smaller, &cropped, &larger] {
+            let announced =
+                header.decode_bytes() + compose::extra_bytes(header.width, header.height, output);
+            let peak = peak_of(|| walk(bytes, output, &matte));
+            println!(
+                "{name:24} {:8} size {:?}: {peak} of {announced} bytes ({:.1} and {:.1} a pixel)",
+                output.kind.to_string(),
+                output.size,
+                peak as f64 / header.pixels() as f64,
+                announced as f64 / header.pixels() as f64,
+            );
+            assert!(
+                peak <= announced,
+                "{name} {output:?}: {peak} of {announced} bytes"
+            );
+        }
+    }
+}
