@@ -280,7 +280,8 @@ async fn a_worker_killed_in_the_middle_loses_nothing_and_writes_nothing_twice() 
             .upload_quietly(&format!("cat-{i}.jpg"), "samples/cat.jpg")
             .await;
     }
-    let worker = cloud.worker(&[]).ready();
+    let short = ["--lease-extension", "10s"];
+    let worker = cloud.worker(&short).ready();
     for i in 0..COUNT {
         let job =
             json!({ "job_id": format!("cat-{i}"), "source": format!("gs://{BUCKET}/cat-{i}.jpg") });
@@ -302,7 +303,7 @@ async fn a_worker_killed_in_the_middle_loses_nothing_and_writes_nothing_twice() 
     );
 
     // The dead worker's leases run out after the client's lease extension.
-    let _worker = cloud.worker(&[]).ready();
+    let _worker = cloud.worker(&short).ready();
     let mut answered = std::collections::BTreeSet::new();
     while answered.len() < COUNT {
         for result in cloud.results(1).await {
@@ -375,7 +376,7 @@ fn a_missing_subscription_and_bucket_are_reported_together_and_the_worker_does_n
         .env("STORAGE_BUCKET", "no-such-bucket")
         .args(["--host", "127.0.0.1", "--port", "0"]);
     let output = run(&mut command);
-    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     let error = String::from_utf8_lossy(&output.stderr);
     let last = error.lines().last().unwrap();
     for missing in ["no-such-bucket", JOBS, RESULTS, DEAD] {

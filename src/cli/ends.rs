@@ -190,6 +190,7 @@ async fn cloud(
             dead_letter_topic: Some(worker.dead_letter_topic.clone()).filter(|t| !t.is_empty()),
             max_outstanding_messages: u32::try_from(max_jobs).unwrap_or(u32::MAX),
             max_lease: worker.max_lease,
+            lease_extension: worker.lease_extension,
             ..pubsub_config(queue)?
         }),
     );
@@ -216,7 +217,7 @@ async fn cloud(
 /// One error that tells all problems, with the code of the first.
 fn together(problems: Vec<Error>) -> Option<Error> {
     let code = problems.first()?.code();
-    let lines: Vec<_> = problems.iter().map(Error::chain).collect();
+    let lines: Vec<_> = problems.iter().map(Error::message).collect();
     Some(Error::new(code, lines.join("; ")))
 }
 

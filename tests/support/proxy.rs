@@ -50,11 +50,14 @@ pub struct Proxy {
     task: JoinHandle<()>,
 }
 
+/// Decides what happens to a request.
+type Faults = Box<dyn FnMut(&Seen) -> Fault + Send>;
+
 struct Shared {
     upstream: String,
     http: reqwest::Client,
     host: String,
-    faults: Mutex<Box<dyn FnMut(&Seen) -> Fault + Send>>,
+    faults: Mutex<Faults>,
     seen: Mutex<Vec<Seen>>,
 }
 
