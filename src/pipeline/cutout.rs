@@ -67,7 +67,8 @@ impl Cutter {
         let limits = self.limits;
         let mut needed = self.engine.info().manifest.tensor_bytes();
         let header = decode::sniff(&file.bytes, &limits)?;
-        needed += header.decode_bytes();
+        let (width, height) = header.upright_size();
+        needed += header.decode_bytes() + compose::extra_bytes(width, height, output);
         let background = match background {
             Some(file) => {
                 let header = decode::sniff(&file.bytes, &limits).map_err(of_background)?;

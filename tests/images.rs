@@ -1,0 +1,132 @@
+//! Odd inputs (`tests/fixtures/images/README.md`) against what Pillow and LittleCMS make of them.
+
+use std::path::{Path, PathBuf};
+
+use cutout::error::{Code, Error};
+use cutout::pipeline::decode::{self, Limits, Photo};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images")
+}
+
+fn read(name: &str) -> Vec<u8> {
+    std::fs::read(folder().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn decode(name: &str) -> Result<Photo, Error> {
+    let limits = Limits::default();
+    let bytes = read(name);
+    let header = decode::sniff(&bytes, &limits)?;
+    decode::decode(&bytes, &header, &limits)
+}
+
+/// RGBA of a photo, opaque where the source has no alpha.
+fn rgba(photo: &Photo) -> Vec<u8> {
+    let alpha = |i: usize| photo.alpha.as_ref().map_or(255, |alpha| alpha[i]);
+    photo
+        .rgb
+        .chunks_exact(3)
+        .enumerate()
+        .flat_map(|(i, rgb)| [rgb[0], rgb[1], rgb[2], alpha(i)])
+        .collect()
+}
+
+/// Mean and largest difference, in levels, where the picture can be seen.
+fn difference(ours: &[u8], theirs: &[u8]) -> (f64, u8) {
+    assert_eq!(ours.len(), theirs.len());
+    let (mut sum, mut largest, mut count) = (0_u64, 0, 0_u64);
+    for (ours, theirs) in ours.chunks_exact(4).zip(theirs.chunks_exact(4)) {
+        // The colour under full transparency is nobody's business.
+        let channels = if theirs[3] == 0 { 3..4 } else { 0..4 };
+        for channel in channels {
+            let difference = ours[channel].abs_diff(theirs[channel]);
+            sum += u64::from(difference);
+            largest = largest.max(difference);
+            count += 1;
+        }
+    }
+    (sum as f64 / count as f64, largest)
+}
+
+#[test]
+fn every_input_with_an_expected_picture_decodes_to_it() {
+    let mut compared = 0;
+    let mut wrong = Vec::new();
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(input) = name.strip_suffix(".expected.png") else {
+            continue;
+        };
+        // Lossy decoders differ in rounding and in how they enlarge colour channels; colour
+        // management in rounding; 16-bit inputs may drop the low byte instead of rounding.
+        let (mean, largest) =
+            if input.ends_with(".jpg") && input != "png-named.jpg" || input == "lossy.webp" {
+                (1.0, 24)
+            } else if input.starts_with("display-p3") || input.contains("16") {
+                (1.0, 2)
+            } else if input == "cmyk.tiff" {
+                // Pillow and we round the product of two channels at different places.
+                (0.5, 1)
+            } else {
+                (0.0, 0)
+            };
+        let expected = image::open(folder().join(&name)).unwrap().to_rgba8();
+        compared += 1;
+        match decode(input) {
+            Err(error) => wrong.push(format!("{input}: {}", error.chain())),
+            Ok(photo) if (photo.width, photo.height) != expected.dimensions() => {
+                wrong.push(format!("{input}: {}x{}", photo.width, photo.height));
+            }
+            Ok(photo) => {
+                let found = difference(&rgba(&photo), expected.as_raw());
+                if found.0 > mean || found.1 > largest {
+                    wrong.push(format!(
+                        "{input}: mean {:.3}, largest {} levels",
+                        found.0, found.1
+                    ));
+                }
+            }
+        }
+    }
+    assert!(
+        compared >= 25,
+        "only {compared} expected pictures were found"
+    );
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn all_eight_orientations_stand_upright() {
+    let upright = image::open(folder().join("orientation-reference.png"))
+        .unwrap()
+        .to_rgba8();
+    for orientation in 1..=8 {
+        let name = format!("orientation-{orientation}.jpg");
+        let photo = decode(&name).unwrap();
+        assert_eq!((photo.width, photo.height), upright.dimensions(), "{name}");
+        let (mean, _) = difference(&rgba(&photo), upright.as_raw());
+        assert!(mean < 6.0, "{name}: mean difference {mean:.2}");
+    }
+}
+
+#[test]
+fn each_broken_input_is_refused_by_its_own_code() {
+    for (name, code) in [
+        ("truncated.jpg", Code::ImageCorrupt),
+        ("truncated.png", Code::ImageCorrupt),
+        ("broken-crc.png", Code::ImageCorrupt),
+        ("text.jpg", Code::UnsupportedFormat),
+        ("heic-header.heic", Code::UnsupportedFormat),
+        ("bomb-30000x30000.png", Code::ImageTooLarge),
+        ("header-65535x65535.jpg", Code::ImageTooLarge),
+    ] {
+        match decode(name) {
+            Err(error) => assert_eq!(error.code(), code, "{name}: {error}"),
+            Ok(photo) => panic!("{name} became {}x{}", photo.width, photo.height),
+        }
+    }
+    assert!(matches!(
+        decode("empty.jpg").map(|_| ()).unwrap_err().code(),
+        Code::UnsupportedFormat | Code::ImageCorrupt
+    ));
+}
