@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{EventKind, RecursiveMode, Watcher};
@@ -21,6 +21,7 @@ use super::notification::{OBJECT_FINALIZE, PAYLOAD_JSON, attribute, image_type_o
 use crate::error::{Code, Error, Result};
 use crate::ingress::OutgoingMessage;
 use crate::object::Generation;
+use crate::store::dir::generation_of;
 
 /// A file that nobody was seen writing is complete when it stayed the same for this long.
 const QUIET: Duration = Duration::from_millis(500);
@@ -403,13 +404,9 @@ struct State {
 
 impl State {
     fn of(metadata: &Metadata) -> Self {
-        // Nanoseconds since 1970, as the directory store counts generations.
-        let modified = metadata.modified().ok();
-        let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let nanoseconds = since.unwrap_or_default().as_nanos();
         Self {
             size: metadata.len(),
-            generation: Generation(i64::try_from(nanoseconds).unwrap_or(i64::MAX)),
+            generation: generation_of(metadata),
         }
     }
 }
@@ -490,6 +487,7 @@ mod tests {
     use crate::ingress::{Delivery, Ingress};
     use std::fs;
     use std::io::Write;
+    use std::time::UNIX_EPOCH;
 
     struct Watching {
         root: tempfile::TempDir,

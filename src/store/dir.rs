@@ -34,6 +34,7 @@ mod sweep;
 mod write;
 
 use root::Root;
+pub(crate) use root::generation_of;
 
 /// An object store in a directory. Cheap to clone; see the [module](self) for the layout.
 #[derive(Clone, Debug)]

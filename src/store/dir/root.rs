@@ -157,7 +157,7 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// A file's version: its modification time in nanoseconds.
-pub(super) fn generation_of(metadata: &Metadata) -> Generation {
+pub(crate) fn generation_of(metadata: &Metadata) -> Generation {
     let nanos = match metadata.modified() {
         Ok(time) => match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
