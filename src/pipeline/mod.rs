@@ -6,5 +6,7 @@ pub mod encode;
 pub mod matte;
 pub mod preprocess;
 
+mod resample;
+
 #[cfg(test)]
 mod fixtures;
