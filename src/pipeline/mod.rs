@@ -33,6 +33,8 @@ pub mod encode;
 pub mod matte;
 pub mod preprocess;
 
+mod resample;
+
 #[cfg(test)]
 mod fixtures;
 

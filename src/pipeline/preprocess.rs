@@ -1,13 +1,11 @@
 //! From a photo to what the network eats.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
 use crate::engine::tensor::{Tensor, TensorData};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::model::manifest::{InputSpec, Layout, Resize};
 
 use super::decode::Photo;
+use super::resample::{self, Filter};
 
 /// How many times longer than the shorter side a dynamic input may be. Without a cap a 1×5000
 /// photo would ask for a tensor of millions of pixels. Real photos stay below 3:1; what is
@@ -54,7 +52,8 @@ pub fn to_tensor(photo: &Photo, input: &InputSpec, resize: &Resize) -> Result<Te
     let (width, height) = target_size(photo.width, photo.height, resize);
     let flat = photo.flattened(NEUTRAL_GREY);
     let rgb = flat.as_deref().unwrap_or(&photo.rgb);
-    let pixels = resized(rgb, (photo.width, photo.height), (width, height))?;
+    let from = (photo.width, photo.height);
+    let pixels = resample::rgb(rgb, from, (width, height), Filter::Bilinear)?;
     let data = match input.layout {
         Layout::NhwcU8 => TensorData::NhwcU8(pixels),
         Layout::NchwF32 => TensorData::NchwF32(normalised(&pixels, input)),
@@ -64,28 +63,6 @@ pub fn to_tensor(photo: &Photo, input: &InputSpec, resize: &Resize) -> Result<Te
         height,
         data,
     })
-}
-
-fn resized(rgb: &[u8], from: (u32, u32), to: (u32, u32)) -> Result<Vec<u8>> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Error::new(
-            Code::Internal,
-            format!(
-                "a {}×{} photo cannot be resized to {}×{}: {error}",
-                from.0, from.1, to.0, to.1
-            ),
-        )
-    };
-    let source =
-        ImageRef::new(from.0, from.1, rgb, PixelType::U8x3).map_err(|error| failed(&error))?;
-    let mut target = Image::new(to.0, to.1, PixelType::U8x3);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-        .use_alpha(false);
-    Resizer::new()
-        .resize(&source, &mut target, &options)
-        .map_err(|error| failed(&error))?;
-    Ok(target.into_vec())
 }
 
 /// Planes of `(x - mean) / std`.

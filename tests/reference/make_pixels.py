@@ -110,6 +110,8 @@ def to_srgb(picture, profile):
     return ImageCms.profileToProfile(
         picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB",
         renderingIntent=ImageCms.Intent.PERCEPTUAL,
+        # The profile's own table, not a coarser one resampled from it.
+        flags=ImageCms.Flags.NOOPTIMIZE,
     )
 
 

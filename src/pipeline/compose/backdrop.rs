@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{RgbImage, imageops};
 
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
+use crate::pipeline::resample::{self, Filter};
 
 use super::Photo;
 
@@ -24,13 +23,12 @@ pub(super) fn blurred(rgb: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
         return Ok(gaussian(rgb.to_vec(), width, height, SIGMA));
     }
     let (w, h) = (width.div_ceil(SHRINK), height.div_ceil(SHRINK));
-    let whole = ResizeOptions::new();
-    let small = resize(rgb, (width, height), (w, h), FilterType::Bilinear, whole)?;
+    let small = resample::rgb(rgb, (width, height), (w, h), Filter::Bilinear)?;
     // Shrinking and growing by triangles blur too: each adds SHRINK² / 6 to the variance.
     let shrink = SHRINK as f32;
     let sigma = (SIGMA * SIGMA - 2.0 * shrink * shrink / 6.0).sqrt() / shrink;
     let small = gaussian(small, w, h, sigma);
-    resize(&small, (w, h), (width, height), FilterType::Bilinear, whole)
+    resample::rgb(&small, (w, h), (width, height), Filter::Bilinear)
 }
 
 fn gaussian(rgb: Vec<u8>, width: u32, height: u32, sigma: f32) -> Vec<u8> {
@@ -49,33 +47,5 @@ pub(super) fn covering(picture: &Photo, width: u32, height: u32) -> Result<Vec<u
         None => Cow::Borrowed(picture.rgb.as_slice()),
     };
     let from = (picture.width, picture.height);
-    let cover = ResizeOptions::new().fit_into_destination(Some((0.5, 0.5)));
-    resize(&rgb, from, (width, height), FilterType::CatmullRom, cover)
-}
-
-fn resize(
-    rgb: &[u8],
-    from: (u32, u32),
-    to: (u32, u32),
-    filter: FilterType,
-    options: ResizeOptions,
-) -> Result<Vec<u8>> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Error::new(
-            Code::Internal,
-            format!(
-                "a {}×{} background cannot be resized to {}×{}: {error}",
-                from.0, from.1, to.0, to.1
-            ),
-        )
-    };
-    let source = ImageRef::new(from.0, from.1, rgb, PixelType::U8x3).map_err(|e| failed(&e))?;
-    let mut target = Image::new(to.0, to.1, PixelType::U8x3);
-    let options = options
-        .resize_alg(ResizeAlg::Convolution(filter))
-        .use_alpha(false);
-    Resizer::new()
-        .resize(&source, &mut target, &options)
-        .map_err(|e| failed(&e))?;
-    Ok(target.into_vec())
+    resample::rgb_covering(&rgb, from, (width, height), Filter::CatmullRom)
 }

@@ -1,10 +1,8 @@
 //! Where the picture ends: the subject's box, cropping, and the size asked for.
 
-use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, MulDiv, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::job::{Padding, Size};
+use crate::pipeline::resample::{self, Filter};
 
 use super::{Channels, Picture};
 
@@ -106,50 +104,22 @@ pub(super) fn scaled_size(width: u32, height: u32, size: Size, upscale: bool) ->
     (to_w as u32, to_h as u32)
 }
 
-/// The picture at the size asked for, by Lanczos with a = 3. Alpha is premultiplied meanwhile,
-/// so that the cleared colour of transparent pixels does not darken the edge.
+/// The picture at the size asked for.
 pub(super) fn scale(picture: Picture, size: Size, upscale: bool) -> Result<Picture> {
-    let (width, height) = scaled_size(picture.width, picture.height, size, upscale);
-    if (width, height) == (picture.width, picture.height) {
+    let from = (picture.width, picture.height);
+    let to = scaled_size(picture.width, picture.height, size, upscale);
+    if from == to {
         return Ok(picture);
     }
-    let pixel = match picture.channels {
-        Channels::Grey => PixelType::U8,
-        Channels::Rgb => PixelType::U8x3,
-        Channels::Rgba => PixelType::U8x4,
+    let data = match picture.channels {
+        Channels::Grey => resample::grey(&picture.data, from, to)?,
+        Channels::Rgb => resample::rgb(&picture.data, from, to, Filter::Lanczos)?,
+        Channels::Rgba => resample::rgba(&picture.data, from, to)?,
     };
-    let failed = |error: &dyn std::fmt::Display| {
-        Error::new(
-            Code::Internal,
-            format!("the picture cannot be resized to {width}×{height}: {error}"),
-        )
-    };
-    let mut source = Image::from_vec_u8(picture.width, picture.height, picture.data, pixel)
-        .map_err(|e| failed(&e))?;
-    let mut target = Image::new(width, height, pixel);
-    let premultiply = MulDiv::new();
-    if picture.channels == Channels::Rgba {
-        premultiply
-            .multiply_alpha_inplace(&mut source)
-            .map_err(|e| failed(&e))?;
-    }
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
-        // Done by hand above: the resizer would keep a second copy of the source for it.
-        .use_alpha(false);
-    Resizer::new()
-        .resize(&source, &mut target, &options)
-        .map_err(|e| failed(&e))?;
-    drop(source);
-    if picture.channels == Channels::Rgba {
-        premultiply
-            .divide_alpha_inplace(&mut target)
-            .map_err(|e| failed(&e))?;
-    }
     Ok(Picture {
-        width,
-        height,
-        data: target.into_vec(),
+        width: to.0,
+        height: to.1,
+        data,
         ..picture
     })
 }

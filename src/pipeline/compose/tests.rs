@@ -114,8 +114,16 @@ fn blur_leaves_the_subject_sharp_and_matches_a_gaussian_of_fifteen() {
         alpha[0] = 255;
         let data = compose(photo, alpha, &of("blur"), None).unwrap().data;
         assert_eq!(data[..3], sharp[..3]);
-        let worst = fixtures::difference(&data[3..], &exact.as_raw()[3..]);
-        assert!(worst <= 3, "{width}×{height}: {worst}");
+        for (x, y, exact) in exact.enumerate_pixels().skip(1) {
+            let blurred = &data[(y * width + x) as usize * 3..][..3];
+            // Edges are where small pictures are cut off and enlarged ones have less to go by.
+            let inner = (12..width - 12).contains(&x) && (12..height - 12).contains(&y);
+            let worst = fixtures::difference(blurred, &exact.0);
+            assert!(
+                worst <= if inner { 2 } else { 7 },
+                "{width}×{height} at {x}, {y}: {worst}"
+            );
+        }
         assert!(fixtures::difference(&data, &sharp) > 10);
     }
 }

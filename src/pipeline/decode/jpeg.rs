@@ -118,6 +118,10 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
     decoder
         .decode_into(&mut native)
         .map_err(|e| failed(e, "picture"))?;
+    // Even a strict decoder makes up what is missing within the last row of blocks.
+    if !reaches_its_end(bytes) {
+        return Err(failed(DecodeErrors::ExhaustedData, "picture"));
+    }
     let icc = icc.as_deref();
     let rgb = match samples {
         Samples::Grey => colour::grey_to_srgb(&native, icc),
@@ -134,6 +138,31 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
         rgb,
         alpha: None,
     })
+}
+
+/// Whether an end-of-image marker follows the first scan's start. Entropy-coded data cannot hold
+/// its bytes, thumbnails in metadata can: so the segments before the scan are stepped over.
+/// Pillow too calls a JPEG without this marker truncated.
+fn reaches_its_end(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
+    let mut at = 2;
+    while let Some(&[first, marker]) = bytes.get(at..at + 2) {
+        at += match (first, marker) {
+            (0xff, START_OF_SCAN) => break,
+            // Fill bytes, stray bytes, and markers that stand alone.
+            (0xff, 0xff) => 1,
+            (0xff, 0x00 | 0x01 | 0xd0..=0xd9) => 2,
+            (0xff, _) => match bytes.get(at + 2..at + 4) {
+                Some(&[high, low]) => 2 + usize::from(u16::from_be_bytes([high, low])),
+                _ => return false,
+            },
+            _ => 1,
+        };
+    }
+    // From the back, where it is in all but files that carry a video behind their picture.
+    let scans = bytes.get(at..).unwrap_or_default();
+    scans.windows(2).rev().any(|pair| pair == END_OF_IMAGE)
 }
 
 /// YCbCr to RGB in 16-bit fixed point as libjpeg does it; the complement of RGB is CMY.
