@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::error::{Class, Code, Error, Result};
-use crate::ingress::notification::{self, Admission, NotificationPolicy};
+use crate::ingress::notification::{self, Admission, NotificationPolicy, SkipReason};
 use crate::ingress::{Delivery, Egress, Ingress, Lease, Message};
 use crate::job::{ErrorBody, Job, JobResult, Status, Timings, VERSION};
 use crate::pipeline::{Arrival, Pipeline};
@@ -168,6 +168,7 @@ impl Worker {
         let arrival = Arrival {
             attempt: message.attempt,
             queued,
+            notified: notification::is_notification(message),
         };
         let mut known = None;
         let outcome = match self.admit(message) {
@@ -180,7 +181,11 @@ impl Worker {
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(result) => self.report(&result, ingress, begun).await,
+            Ok(Some(result)) => self.report(&result, ingress, begun).await,
+            Ok(None) => {
+                self.skip(message, SkipReason::OwnOutput);
+                Ok(Verdict::Ack)
+            }
             Err(error) => match error.class() {
                 Class::Permanent => {
                     self.refuse(message, known.as_ref(), &error, arrival, ingress, begun)
@@ -210,15 +215,19 @@ impl Worker {
         match notification::admit(message, &self.notifications)? {
             Admission::Job(job) => Ok(Some(*job)),
             Admission::Skip(reason) => {
-                tracing::debug!(
-                    reason = reason.as_str(),
-                    object = message.attributes.get(notification::attribute::OBJECT_ID),
-                    "notification skipped"
-                );
-                self.metrics.notification_skipped(reason.as_str());
+                self.skip(message, reason);
                 Ok(None)
             }
         }
+    }
+
+    fn skip(&self, message: &Message, reason: SkipReason) {
+        tracing::debug!(
+            reason = reason.as_str(),
+            object = message.attributes.get(notification::attribute::OBJECT_ID),
+            "notification skipped"
+        );
+        self.metrics.notification_skipped(reason.as_str());
     }
 
     /// Publishes a result; the message may be acked when that is durable.

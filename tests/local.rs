@@ -285,6 +285,25 @@ fn a_job_published_twice_is_computed_once() {
 }
 
 #[test]
+fn an_output_that_a_job_sends_to_the_inbox_is_not_cut_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("photos")).unwrap();
+    std::fs::copy(file(CAT), dir.path().join("photos/cat.jpg")).unwrap();
+    let worker = Worker::local(dir.path(), &[]).ready();
+    let args = ["photos/cat.jpg", "--destination", "inbox/rex.png", "--wait"];
+    let output = run(&mut publish(dir.path(), &args));
+    assert!(output.status.success(), "{}", told(&output));
+    wait_until("the skipped upload", || {
+        (worker.metric("cutout_notifications_skipped_total", &["own_output"]) == 1.0).then_some(())
+    });
+    assert_eq!(
+        worker.metric("cutout_stage_seconds_count", &["stage=\"infer\""]),
+        1.0
+    );
+    assert!(outbox(dir.path()).is_empty());
+}
+
+#[test]
 fn the_side_port_answers_before_the_model_is_loaded_and_startup_only_after() {
     let dir = tempfile::tempdir().unwrap();
     let worker = Worker::local(dir.path(), &[]);

@@ -66,14 +66,18 @@ pub struct Arrival {
     pub attempt: u32,
     /// How long the message was in the queue.
     pub queued: Duration,
+    /// Whether a storage notification asked for it rather than a publisher.
+    pub notified: bool,
 }
 
 impl Pipeline {
     /// Walks one job to its durable output. The result's status is `done` or `duplicate`; every
-    /// failure is an error, whose class says what to do with the message.
+    /// failure is an error, whose class says what to do with the message. `None` when a
+    /// notification turns out to be about an output of ours, which its message did not tell
+    /// (without metadata in it, or to a destination that a job named).
     ///
     /// Cancel-safe: dropping the future leaves either nothing or a complete output.
-    pub async fn run(&self, job: Job, arrival: Arrival) -> Result<JobResult> {
+    pub async fn run(&self, job: Job, arrival: Arrival) -> Result<Option<JobResult>> {
         let begun = Instant::now();
         let deadline = begun + self.job_timeout;
         match tokio::time::timeout_at(deadline.into(), self.walk(job, arrival, begun, deadline))
@@ -96,7 +100,7 @@ impl Pipeline {
         arrival: Arrival,
         begun: Instant,
         deadline: Instant,
-    ) -> Result<JobResult> {
+    ) -> Result<Option<JobResult>> {
         let mut clock = Clock::new(&self.metrics, arrival.queued);
         let admitted = self.policy.admit(job)?;
 
@@ -106,6 +110,9 @@ impl Pipeline {
             self.present(&admitted.destination),
         );
         let (source, present) = (source?, present?);
+        if arrival.notified && source.metadata.contains_key(MARKER) {
+            return Ok(None);
+        }
         let key = admitted.job.key(source.generation, &self.model().sha256);
         let pinned = ObjectRef {
             name: source.name.clone(),
@@ -115,14 +122,14 @@ impl Pipeline {
             None => Precondition::Absent,
             Some(present) if wrote(&present, &key) => {
                 let output = describe(&present, &admitted);
-                return Ok(self.answer(
+                return Ok(Some(self.answer(
                     &admitted,
                     pinned,
                     Status::Duplicate,
                     output,
                     clock.stop(begun),
                     arrival,
-                ));
+                )));
             }
             Some(present) if admitted.overwrite => Precondition::Generation(present.generation),
             Some(_) => return Err(occupied(&admitted.destination)),
@@ -187,14 +194,14 @@ impl Pipeline {
                 }
             },
         };
-        Ok(self.answer(
+        Ok(Some(self.answer(
             &admitted,
             pinned,
             status,
             output,
             clock.stop(begun),
             arrival,
-        ))
+        )))
     }
 
     /// What the destination holds, if anything.
