@@ -166,19 +166,22 @@ fn opaque(photo: Photo) -> Vec<u8> {
     photo.flattened(WHITE[0]).unwrap_or(photo.rgb)
 }
 
-/// Straight-alpha RGBA out of RGB, in the same buffer, from the back so that nothing is
-/// overwritten before it is read. Colour under full transparency is cleared: it would show in
-/// careless viewers, and does not compress.
-fn cut_out(mut rgb: Vec<u8>, alpha: &[u8]) -> Vec<u8> {
-    rgb.resize(alpha.len() * 4, 0);
-    for (i, &a) in alpha.iter().enumerate().rev() {
-        let [r, g, b] = match a {
-            0 => [0; 3],
-            _ => [rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2]],
-        };
-        rgb[4 * i..4 * i + 4].copy_from_slice(&[r, g, b, a]);
-    }
-    rgb
+/// Straight-alpha RGBA. Colour under full transparency is cleared: it would show in careless
+/// viewers, and does not compress. Takes the photo's buffer, so that it is freed before resizing.
+fn cut_out(rgb: Vec<u8>, alpha: &[u8]) -> Vec<u8> {
+    let mut rgba = vec![0; alpha.len() * 4];
+    rgba.par_chunks_mut(STRETCH * 4)
+        .zip(rgb.par_chunks(STRETCH * 3))
+        .zip(alpha.par_chunks(STRETCH))
+        .for_each(|((rgba, rgb), alpha)| {
+            let pixels = rgba.as_chunks_mut::<4>().0.iter_mut();
+            for ((pixel, &[r, g, b]), &a) in pixels.zip(rgb.as_chunks::<3>().0).zip(alpha) {
+                if a > 0 {
+                    *pixel = [r, g, b, a];
+                }
+            }
+        });
+    rgba
 }
 
 /// The subject on a plain colour.
