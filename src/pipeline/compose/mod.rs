@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Code, Error, Result};
-use crate::job::{Kind, Output, Size};
+use crate::job::{Format, Kind, Output, Size};
 
 use super::decode::Photo;
 
@@ -128,21 +128,29 @@ pub fn compose(
 }
 
 /// Memory in bytes that a job needs on top of
-/// [`Header::decode_bytes`](super::decode::Header::decode_bytes) because it asks for a picture
-/// larger than the photo (`width`×`height` pixels, upright).
+/// [`Header::decode_bytes`](super::decode::Header::decode_bytes) for what it asks for: a picture
+/// larger than the photo (`width`×`height` pixels, upright), or WebP, whose encoder transforms a
+/// copy.
 pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
-    let Some(size) = output.size.filter(|_| output.upscale) else {
-        return 0;
+    let enlarged = output.size.filter(|_| output.upscale);
+    let (w, h) = match enlarged {
+        None => (width, height),
+        // Cropping makes the enlarged picture's aspect unknown: then the whole box counts.
+        Some(Size::Longest(side)) if output.crop => (side, side),
+        Some(Size::Within(w, h)) if output.crop => (w, h),
+        Some(size) => frame::scaled_size(width, height, size, true),
     };
-    // Cropping makes the enlarged picture's aspect unknown: then the whole box counts.
-    let (w, h) = match (output.crop, size) {
-        (true, Size::Longest(side)) => (side, side),
-        (true, Size::Within(w, h)) => (w, h),
-        (false, _) => frame::scaled_size(width, height, size, true),
+    let enlarging = match enlarged {
+        // The resampler's intermediate rows (as wide as the result, at most as high), the
+        // result, and its file.
+        Some(_) => 4 + 4 + 4,
+        None => 0,
     };
-    // The resampler's intermediate rows (as wide as the result, at most as high), the result,
-    // and its file: four bytes a pixel each.
-    12 * u64::from(w) * u64::from(h)
+    let webp = match output.format {
+        Format::Png => 0,
+        Format::Webp => 4,
+    };
+    (enlarging + webp) * u64::from(w) * u64::from(h)
 }
 
 /// The matte times the source's own transparency.

@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 
 use crate::error::{Code, Error, Result};
 
-use super::{jpeg, raster};
+use super::{colour, jpeg, raster};
 
 /// A format that this build reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,9 +160,11 @@ impl Header {
         let peak = peak.max(compose).max(resize).max(encode);
         // Row buffers, bands of the resampler, Huffman and profile tables: independent of the
         // size, but they rule for tiny pictures. A row is padded to whole JPEG blocks.
-        const FIXED: u64 = 4 << 20;
+        const WORKING: u64 = 4 << 20;
+        // A profile, however hostile, is unpacked up to here.
+        const PROFILE: u64 = colour::MAX_PROFILE_BYTES as u64;
         let row_padding = 64 * 16 * (u64::from(self.width) + u64::from(self.height));
-        self.pixels() * peak + row_padding + FIXED
+        self.pixels() * peak + row_padding + WORKING + PROFILE
     }
 
     /// What the decoder holds beside its output, in bytes a pixel.
