@@ -79,8 +79,8 @@ fn resize<P: PixelTrait>(
 /// Lanczos reaches this many source pixels to each side when not shrinking.
 const LANCZOS_REACH: f64 = 3.0;
 
-/// Source pixels that are widened to 16 bits at a time (2 MiB), give or take the filter's reach.
-const BAND_PIXELS: f64 = (1 << 18) as f64;
+/// Source pixels that are widened to 16 bits at a time (1 MiB), give or take the filter's reach.
+const BAND_PIXELS: f64 = (1 << 17) as f64;
 
 /// Fixed point for premultiplied samples: 1.0 is half the range of 16 bits, because the filter
 /// overshoots at edges. In 8 bits alpha would stop at 255 where colour does not, and every

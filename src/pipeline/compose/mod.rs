@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Code, Error, Result};
-use crate::job::{Kind, Output, Size};
+use crate::job::{Format, Kind, Output, Size};
 
 use super::decode::Photo;
 
@@ -128,21 +128,29 @@ pub fn compose(
 }
 
 /// Memory in bytes that a job needs on top of
-/// [`Header::decode_bytes`](super::decode::Header::decode_bytes) because it asks for a picture
-/// larger than the photo (`width`×`height` pixels, upright).
+/// [`Header::decode_bytes`](super::decode::Header::decode_bytes) for what it asks for: a picture
+/// larger than the photo (`width`×`height` pixels, upright), or WebP, whose encoder transforms a
+/// copy.
 pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
-    let Some(size) = output.size.filter(|_| output.upscale) else {
-        return 0;
+    let enlarged = output.size.filter(|_| output.upscale);
+    let (w, h) = match enlarged {
+        None => (width, height),
+        // Cropping makes the enlarged picture's aspect unknown: then the whole box counts.
+        Some(Size::Longest(side)) if output.crop => (side, side),
+        Some(Size::Within(w, h)) if output.crop => (w, h),
+        Some(size) => frame::scaled_size(width, height, size, true),
     };
-    // Cropping makes the enlarged picture's aspect unknown: then the whole box counts.
-    let (w, h) = match (output.crop, size) {
-        (true, Size::Longest(side)) => (side, side),
-        (true, Size::Within(w, h)) => (w, h),
-        (false, _) => frame::scaled_size(width, height, size, true),
+    let enlarging = match enlarged {
+        // The resampler's intermediate rows (as wide as the result, at most as high), the
+        // result, and its file.
+        Some(_) => 4 + 4 + 4,
+        None => 0,
     };
-    // The resampler's intermediate rows (as wide as the result, at most as high), the result,
-    // and its file: four bytes a pixel each.
-    12 * u64::from(w) * u64::from(h)
+    let webp = match output.format {
+        Format::Png => 0,
+        Format::Webp => 4,
+    };
+    (enlarging + webp) * u64::from(w) * u64::from(h)
 }
 
 /// The matte times the source's own transparency.
@@ -166,19 +174,22 @@ fn opaque(photo: Photo) -> Vec<u8> {
     photo.flattened(WHITE[0]).unwrap_or(photo.rgb)
 }
 
-/// Straight-alpha RGBA out of RGB, in the same buffer, from the back so that nothing is
-/// overwritten before it is read. Colour under full transparency is cleared: it would show in
-/// careless viewers, and does not compress.
-fn cut_out(mut rgb: Vec<u8>, alpha: &[u8]) -> Vec<u8> {
-    rgb.resize(alpha.len() * 4, 0);
-    for (i, &a) in alpha.iter().enumerate().rev() {
-        let [r, g, b] = match a {
-            0 => [0; 3],
-            _ => [rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2]],
-        };
-        rgb[4 * i..4 * i + 4].copy_from_slice(&[r, g, b, a]);
-    }
-    rgb
+/// Straight-alpha RGBA. Colour under full transparency is cleared: it would show in careless
+/// viewers, and does not compress. Takes the photo's buffer, so that it is freed before resizing.
+fn cut_out(rgb: Vec<u8>, alpha: &[u8]) -> Vec<u8> {
+    let mut rgba = vec![0; alpha.len() * 4];
+    rgba.par_chunks_mut(STRETCH * 4)
+        .zip(rgb.par_chunks(STRETCH * 3))
+        .zip(alpha.par_chunks(STRETCH))
+        .for_each(|((rgba, rgb), alpha)| {
+            let pixels = rgba.as_chunks_mut::<4>().0.iter_mut();
+            for ((pixel, &[r, g, b]), &a) in pixels.zip(rgb.as_chunks::<3>().0).zip(alpha) {
+                if a > 0 {
+                    *pixel = [r, g, b, a];
+                }
+            }
+        });
+    rgba
 }
 
 /// The subject on a plain colour.

@@ -9,7 +9,7 @@ use moxcms::{ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, Transf
 use rayon::prelude::*;
 
 /// Press profiles have tables of up to some 3 MB; what is larger is not a profile.
-const MAX_PROFILE_BYTES: usize = 8 << 20;
+pub(super) const MAX_PROFILE_BYTES: usize = 8 << 20;
 
 /// Pixels that one task converts: small enough to stay in the cache with its source.
 const STRETCH: usize = 4096;

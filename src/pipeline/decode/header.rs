@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 
 use crate::error::{Code, Error, Result};
 
-use super::{jpeg, raster};
+use super::{colour, jpeg, raster};
 
 /// A format that this build reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,18 +150,21 @@ impl Header {
         let orient = 6 + alpha;
         // Colour, its alpha, and the copy put on grey for the network.
         let tensor = 3 + 4 * alpha;
-        // Colour, both alphas, and the blurred or new background.
-        let compose = 6 + 1 + alpha;
-        // The premultiplied picture, the resampler's intermediate rows, the result.
-        let resize = 4 + 4 + 4;
-        // Resampling bounds encoding too: RGBA, and a file that does not compress.
+        // Colour, both alphas, and RGBA beside them (a new background takes less).
+        let compose = 3 + 1 + alpha + 4;
+        // The picture and the smaller one; or, when that is tiny, all rows widened to 16 bits.
+        let resize = 4 + 8;
+        // RGBA, and room for a file that does not compress at all (12 bits a byte).
+        let encode = 4 + 6;
         let peak = decode.max(convert).max(orient).max(tensor);
-        let peak = peak.max(compose).max(resize);
-        // Row buffers, Huffman tables, profile tables: independent of the size, but they rule
-        // for tiny pictures. A row is padded to whole JPEG blocks.
-        const FIXED: u64 = 2 << 20;
+        let peak = peak.max(compose).max(resize).max(encode);
+        // Row buffers, bands of the resampler, Huffman and profile tables: independent of the
+        // size, but they rule for tiny pictures. A row is padded to whole JPEG blocks.
+        const WORKING: u64 = 4 << 20;
+        // A profile, however hostile, is unpacked up to here.
+        const PROFILE: u64 = colour::MAX_PROFILE_BYTES as u64;
         let row_padding = 64 * 16 * (u64::from(self.width) + u64::from(self.height));
-        self.pixels() * peak + row_padding + FIXED
+        self.pixels() * peak + row_padding + WORKING + PROFILE
     }
 
     /// What the decoder holds beside its output, in bytes a pixel.

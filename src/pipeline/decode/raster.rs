@@ -9,9 +9,8 @@ use crate::error::{Code, Error, Result};
 
 use super::{Header, Photo, SourceFormat, colour};
 
-/// What a decoder may allocate beside pixels (profiles, metadata, rows): far above any honest
-/// file's, far below a decompression bomb's.
-const METADATA_BYTES: u64 = 64 << 20;
+/// What a decoder may allocate beside pixels: a profile that counts, with room for rows.
+const METADATA_BYTES: u64 = colour::MAX_PROFILE_BYTES as u64;
 
 fn open<'a>(
     bytes: &'a [u8],
@@ -55,7 +54,12 @@ pub(super) fn header(bytes: &[u8], format: SourceFormat) -> Result<Header> {
 
 /// The stored pixels as sRGB, not yet turned upright.
 pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
-    let mut decoder = open(bytes, header.format, header.decode_bytes() + METADATA_BYTES)?;
+    let max_alloc = match header.format {
+        // Decodes row by row into our buffer, so that what it allocates is metadata.
+        SourceFormat::Png => METADATA_BYTES,
+        _ => header.decode_bytes(),
+    };
+    let mut decoder = open(bytes, header.format, max_alloc)?;
     let size = decoder.total_bytes();
     if decoder.dimensions() != (header.width, header.height)
         || size != header.pixels() * u64::from(header.bytes_per_pixel)
