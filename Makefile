@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench fixtures clean
+.PHONY: help setup demo test lint scripts-test bench fixtures pictures clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -43,6 +43,14 @@ bench: ## Times the worker's own path against a bare run of the network
 fixtures: ## Makes the samples, odd images and reference masks again, without the Rust code
 	$(SETUP) runtime
 	scripts/make_fixtures.sh
+
+pictures: ## Makes the README's pictures again, with the program
+	$(PYTHON) scripts/setup.py runtime
+	cargo build --release --locked
+	for photo in cat coffee; do \
+	  target/release/cutout remove samples/$$photo.jpg -o docs/images/$$photo.png --overwrite && \
+	  target/release/cutout remove samples/$$photo.jpg -o docs/images/$$photo-blue.png --kind color:#2b6cb0 --overwrite || exit 1; \
+	done
 
 clean: ## Removes the build and the demo's data; keeps what set-up fetched in .cache
 	cargo clean
