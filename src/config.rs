@@ -104,7 +104,8 @@ pub struct LimitArgs {
         long,
         env = "CUTOUT_MAX_FILE_BYTES",
         default_value = "50MiB",
-        value_name = "SIZE"
+        value_name = "SIZE",
+        value_parser = size
     )]
     pub max_file_bytes: ByteSize,
 
@@ -231,7 +232,7 @@ pub struct WorkerArgs {
     #[arg(long, env = "CUTOUT_OVERWRITE", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(bool), value_name = "BOOL")]
     pub overwrite: bool,
 
-    /// Longest time a message's lease is extended for
+    /// pubsub: longest time a message's lease is extended for
     #[arg(long, env = "CUTOUT_MAX_LEASE", default_value = "15m", value_name = "DURATION", value_parser = duration)]
     pub max_lease: Duration,
 
@@ -340,6 +341,12 @@ impl MemoryBudget {
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}: write a number with a unit, such as 300s or 5m"))
+}
+
+/// A size with a unit: `50MiB`, `1GB`.
+fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not a size: write 50MiB, 1GiB, …"))
 }
 
 /// Cores this process may use (cgroup quotas included).

@@ -117,6 +117,10 @@ impl fmt::Display for Code {
     }
 }
 
+/// Longest message of an [`Error`], in bytes of UTF-8: a few sentences and one object name, so
+/// that a result always fits a queue's message.
+pub const MAX_MESSAGE_BYTES: usize = 2048;
+
 /// A failure: what happened, to which object, what to do; plus the cause, kept for logs only.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -128,11 +132,17 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error whose message may be shown to the publisher of the job.
+    /// An error whose message may be shown to the publisher of the job. What is longer than
+    /// [`MAX_MESSAGE_BYTES`] is cut: messages quote what publishers send, which may be megabytes.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE_BYTES {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+            message.push('…');
+        }
         Self {
             code,
-            message: message.into(),
+            message,
             cause: None,
         }
     }
@@ -190,6 +200,13 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn a_message_that_quotes_megabytes_is_cut_between_characters() {
+        let error = Error::new(Code::InvalidJob, "ü".repeat(1 << 20));
+        assert!(error.message().len() <= MAX_MESSAGE_BYTES + '…'.len_utf8());
+        assert!(error.message().ends_with("ü…"));
     }
 
     #[test]

@@ -397,6 +397,10 @@ impl Job {
     /// Parses and checks a job message. Unknown fields are logged and ignored, so that
     /// publishers may be newer than workers; unknown values of known fields are `invalid_job`.
     pub fn parse(json: &[u8]) -> Result<Self> {
+        // Serde would take an array of the fields' values for the object.
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err(invalid("the message is not a JSON object".into()));
+        }
         let mut unknown = Vec::new();
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let job: Self =
@@ -560,6 +564,35 @@ pub struct JobResult {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl JobResult {
+    /// The answer to a message that can never succeed. `job` is `None` when it is not a valid
+    /// job; then its `job_id`, where it has one, still tells whose it is.
+    pub fn failed(
+        message_id: &str,
+        data: &[u8],
+        job: Option<&Job>,
+        error: &Error,
+        attempt: u32,
+        timings_ms: Timings,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            job_id: job
+                .map(Job::id)
+                .or_else(|| Job::claimed_id(data))
+                .unwrap_or_else(|| format!("message-{message_id}")),
+            status: Status::Failed,
+            source: job.map(|job| job.source.clone()),
+            outputs: Vec::new(),
+            model: None,
+            timings_ms,
+            attempt,
+            error: Some(ErrorBody::from(error)),
+            metadata: job.map(|job| job.metadata.clone()).unwrap_or_default(),
+        }
+    }
+}
+
 /// One written object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputObject {
@@ -684,6 +717,7 @@ mod tests {
             r#"{"output":{}}"#,
             r#"{"source":"gs://perkie/x.jpg"} trailing"#,
             "[]",
+            r#"[1,"id","gs://perkie/x.jpg"]"#,
             "hello",
             "",
         ] {

@@ -11,8 +11,8 @@ use tracing::Instrument;
 use crate::error::{Class, Code, Error, Result};
 use crate::ingress::notification::{self, Admission, NotificationPolicy, SkipReason};
 use crate::ingress::{Delivery, Egress, Ingress, Lease, Message};
-use crate::job::{ErrorBody, Job, JobResult, Status, Timings, VERSION};
-use crate::pipeline::{Arrival, Pipeline};
+use crate::job::{Job, JobResult, Timings};
+use crate::pipeline::{Arrival, Pipeline, millis};
 use crate::side::health::QueueStatus;
 use crate::side::state::{Phase, SideState};
 use crate::telemetry::labels::{Outcome, RetryOp, Stage};
@@ -265,7 +265,19 @@ impl Worker {
         ingress: &'static str,
         begun: Instant,
     ) -> Result<Verdict> {
-        let result = failed(message, job, error, arrival, begun.elapsed());
+        let timings = Timings {
+            queued: millis(arrival.queued),
+            total: millis(begun.elapsed()),
+            ..Timings::default()
+        };
+        let result = JobResult::failed(
+            &message.id,
+            &message.data,
+            job,
+            error,
+            arrival.attempt,
+            timings,
+        );
         if let Err(error) = self.egress.publish_result(&result).await {
             return self.unpublished(RetryOp::PublishResult, error, ingress, begun);
         }
@@ -342,32 +354,4 @@ fn queued_for(message: &Message) -> Duration {
             Duration::try_from(jiff::Timestamp::now().duration_since(published)).ok()
         })
         .unwrap_or_default()
-}
-
-fn failed(
-    message: &Message,
-    job: Option<&Job>,
-    error: &Error,
-    arrival: Arrival,
-    took: Duration,
-) -> JobResult {
-    JobResult {
-        version: VERSION,
-        job_id: job
-            .map(Job::id)
-            .or_else(|| Job::claimed_id(&message.data))
-            .unwrap_or_else(|| format!("message-{}", message.id)),
-        status: Status::Failed,
-        source: job.map(|job| job.source.clone()),
-        outputs: Vec::new(),
-        model: None,
-        timings_ms: Timings {
-            queued: u64::try_from(arrival.queued.as_millis()).unwrap_or(u64::MAX),
-            total: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            ..Timings::default()
-        },
-        attempt: arrival.attempt,
-        error: Some(ErrorBody::from(error)),
-        metadata: job.map(|job| job.metadata.clone()).unwrap_or_default(),
-    }
 }

@@ -25,18 +25,15 @@ fn drop_in(root: &Path, from: &str, name: &str) {
     std::fs::copy(file(from), root.join("inbox").join(name)).unwrap();
 }
 
-/// Outputs by name, with the modification times that are their generations.
+/// Outputs by file name, with the modification times that are their generations.
 fn outbox(root: &Path) -> BTreeMap<String, std::time::SystemTime> {
-    let Ok(entries) = std::fs::read_dir(root.join("outbox")) else {
-        return BTreeMap::new();
-    };
-    entries
+    walkdir::WalkDir::new(root.join("outbox"))
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_file())
         .map(|entry| {
-            let entry = entry.unwrap();
-            (
-                entry.file_name().into_string().unwrap(),
-                entry.metadata().unwrap().modified().unwrap(),
-            )
+            let modified = entry.metadata().unwrap().modified().unwrap();
+            (entry.file_name().to_str().unwrap().to_owned(), modified)
         })
         .collect()
 }
@@ -67,6 +64,11 @@ fn a_photo_in_the_inbox_becomes_a_cut_out_like_the_reference_and_moves_the_metri
         worker.metric("cutout_stage_seconds_count", &["stage=\"infer\""]),
         1.0
     );
+    assert_eq!(
+        worker.metric("cutout_inference_seconds_count", &["provider=\"cpu\""]),
+        1.0
+    );
+    assert_eq!(worker.metric("cutout_stage_queue_depth", &[]), 0.0);
     assert!(worker.metric("cutout_bytes_out_total", &[]) >= png.len() as f64);
     let loaded = worker
         .logged("Model loaded")
@@ -301,6 +303,39 @@ fn an_output_that_a_job_sends_to_the_inbox_is_not_cut_out_again() {
         1.0
     );
     assert!(outbox(dir.path()).is_empty());
+}
+
+#[test]
+fn a_photo_that_is_copied_slowly_into_a_relative_root_is_taken_when_it_is_whole() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = cutout();
+    command
+        .current_dir(dir.path())
+        .args(["worker", "--root", "shop"]);
+    let worker = Worker::start(command).ready();
+    let photo = std::fs::read(file(CAT)).unwrap();
+    std::fs::create_dir_all(dir.path().join("shop/inbox/monday")).unwrap();
+    let mut copy = std::fs::File::create(dir.path().join("shop/inbox/monday/cat.jpg")).unwrap();
+    for chunk in photo.chunks(photo.len() / 6) {
+        copy.write_all(chunk).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1300));
+    }
+    drop(copy);
+    let root = dir.path().join("shop");
+    wait_until("the cut-out", || {
+        root.join("outbox/monday/cat.cutout.png")
+            .exists()
+            .then_some(())
+    });
+    wait_until("its metric", || {
+        (worker.metric("cutout_jobs_total", &["outcome=\"done\""]) == 1.0).then_some(())
+    });
+    assert_eq!(
+        worker.metric("cutout_jobs_total", &[]),
+        1.0,
+        "a half-written photo was taken"
+    );
 }
 
 #[test]

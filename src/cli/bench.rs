@@ -21,6 +21,7 @@ use crate::pipeline::cpu::CpuPool;
 use crate::pipeline::cutout::{Charged, Cutter, Spent};
 use crate::pipeline::decode::{self, Limits};
 use crate::pipeline::preprocess;
+use crate::telemetry::metrics::Metrics;
 
 #[derive(Args)]
 pub struct BenchCmd {
@@ -132,6 +133,7 @@ impl BenchCmd {
                 max_pixels: self.limits.max_pixels,
                 ..Limits::default()
             },
+            metrics: Metrics::new(),
         };
         let concurrency = match self.concurrency {
             0 => self.limits.max_jobs(),
@@ -144,9 +146,13 @@ impl BenchCmd {
         for _ in 0..self.rounds {
             let begun = Instant::now();
             for photo in &mut photos {
-                photo
-                    .bare
-                    .push(cutter.engine.infer(photo.tensor.clone()).await?.ran);
+                photo.bare.push(
+                    cutter
+                        .engine
+                        .infer(photo.tensor.clone(), Box::new(()))
+                        .await?
+                        .ran,
+                );
                 bar.inc(1);
             }
             bare_time += begun.elapsed();

@@ -18,7 +18,7 @@ use crate::store::gcs::{GcsConfig, GcsStore};
 
 /// Uploads are watched for here, relative to the root, and outputs go there.
 const INBOX: &str = "inbox";
-const LOCAL_TEMPLATE: &str = "outbox/{stem}.cutout.{ext}";
+const LOCAL_TEMPLATE: &str = "outbox/{dir}/{stem}.cutout.{ext}";
 const CLOUD_TEMPLATE: &str = "{dir}/{stem}.cutout.{ext}";
 
 /// What the worker's configuration says about its ends, checked before anything is connected.
@@ -106,6 +106,7 @@ pub fn plan(queue: &QueueArgs, worker: &WorkerArgs, model: &str) -> Result<Plan>
             destinations,
             bucket,
             template,
+            uploads: local.then(|| format!("{INBOX}/")),
             overwrite: worker.overwrite,
             model: model.to_owned(),
         },
@@ -143,8 +144,10 @@ async fn local(queue: &QueueArgs, worker: &WorkerArgs) -> Result<Ends> {
     }
     let store = Arc::new(DirStore::open(&queue.root)?);
     store.probe(None).await?;
-    let jobs = open_queue(&queue.root).await?;
-    let inbox = Inbox::watch(&queue.root, INBOX, jobs.clone()).await?;
+    // The store's own name of the root is absolute and free of links, as file events name it.
+    let root = store.root().to_owned();
+    let jobs = open_queue(&root).await?;
+    let inbox = Inbox::watch(&root, INBOX, jobs.clone()).await?;
     let config = LocalIngressConfig {
         max_attempts: worker.max_attempts,
         ..LocalIngressConfig::default()
@@ -256,6 +259,15 @@ fn gcs_config(queue: &QueueArgs) -> GcsConfig {
 /// The publishers' side of the configured queue.
 pub async fn publisher(queue: &QueueArgs, topic: &str) -> Result<Arc<dyn JobPublisher>> {
     Ok(match queue.ingress {
+        IngressKind::Local if !queue.root.is_dir() => {
+            return Err(Error::new(
+                Code::ConfigInvalid,
+                format!(
+                    "--root {} does not exist: name the directory that a worker serves",
+                    queue.root.display()
+                ),
+            ));
+        }
         IngressKind::Local => Arc::new(open_queue(&queue.root).await?),
         IngressKind::PubSub => {
             let config = PubSubConfig {

@@ -50,7 +50,7 @@ async fn check(args: &ModelArgs) -> crate::error::Result<()> {
     println!("model       {} ({})", manifest.name, manifest.licence);
     println!("            {}", manifest.description);
     println!("provenance  {}", manifest.provenance);
-    println!("resize      {:?}", manifest.resize);
+    println!("resize      {}", manifest.resize);
     let session = super::session_config(args).await?;
     println!("file        {}", session.model_file.display());
     println!("sha256      {} ok", manifest.sha256);

@@ -16,9 +16,11 @@ use super::{Context, OutputArgs, progress_bar};
 use crate::config::{LimitArgs, ModelArgs, cores};
 use crate::error::{Code, Error, Result};
 use crate::job::{Kind, Output};
+use crate::object::ObjectName;
 use crate::pipeline::cpu::CpuPool;
 use crate::pipeline::cutout::{Charged, Cutter};
 use crate::pipeline::decode::Limits;
+use crate::telemetry::metrics::Metrics;
 
 /// File names that are taken for photos when a folder is given; a file named on the command
 /// line is always taken. What a file really is, its content decides.
@@ -33,6 +35,10 @@ pub struct RemoveCmd {
     /// Output folder; or, for a single photo, a file name that ends in .png or .webp
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
+
+    /// A picture to put behind the subject
+    #[arg(long, value_name = "FILE", conflicts_with = "kind")]
+    background: Option<PathBuf>,
 
     /// Replace files that exist
     #[arg(long)]
@@ -55,16 +61,21 @@ struct Task {
 
 impl RemoveCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
-        let output = self.look.output();
+        let mut output = self.look.output();
+        anyhow::ensure!(
+            !matches!(output.kind, Kind::Image(_)),
+            "--kind image: names an object of a store; here, use --background FILE"
+        );
         let tasks = plan(&self.inputs, &self.output, &output)?;
-        let background = match output.effective_kind() {
-            Kind::Image(object) => {
-                let path = object.name.key();
-                Some(Bytes::from(std::fs::read(path).with_context(|| {
-                    format!("cannot read the background {path}")
-                })?))
+        let background = match &self.background {
+            Some(path) => {
+                // The name is not looked at again: the file is here already.
+                output.kind = Kind::Image(ObjectName::local("background")?.into());
+                let file = std::fs::read(path)
+                    .with_context(|| format!("cannot read the background {}", path.display()))?;
+                Some(Bytes::from(file))
             }
-            _ => None,
+            None => None,
         };
         let engine = super::start_engine(&self.model).await?;
         let cutter = Cutter {
@@ -75,6 +86,7 @@ impl RemoveCmd {
                 max_pixels: self.limits.max_pixels,
                 ..Limits::default()
             },
+            metrics: Metrics::new(),
         };
         let bar = progress_bar(context, tasks.len() as u64, "cut out");
         let begun = Instant::now();
@@ -237,6 +249,15 @@ fn plan(inputs: &[PathBuf], out: &Path, output: &Output) -> anyhow::Result<Vec<T
             to: out.to_owned(),
         }]);
     }
+    let other_image = out
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(is_photo_extension);
+    anyhow::ensure!(
+        !other_image || out.is_dir(),
+        "-o {}: only .png and .webp are written; name such a file, or a folder",
+        out.display()
+    );
     let mut targets: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     let mut add = |from: PathBuf, relative: &Path| {
         let to = out.join(relative).with_extension(extension);
@@ -297,6 +318,12 @@ pub fn photos(inputs: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(photos)
 }
 
+fn is_photo_extension(extension: &str) -> bool {
+    PHOTO_EXTENSIONS
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(extension))
+}
+
 /// The photos in a folder, by name. `out` may lie inside it: its files are outputs, not photos.
 fn photos_below(folder: &Path, out: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
     let out = out.map(std::path::absolute).transpose()?;
@@ -311,11 +338,7 @@ fn photos_below(folder: &Path, out: Option<&Path>) -> anyhow::Result<Vec<PathBuf
             .path()
             .extension()
             .and_then(|e| e.to_str())
-            .is_some_and(|e| {
-                PHOTO_EXTENSIONS
-                    .iter()
-                    .any(|known| known.eq_ignore_ascii_case(e))
-            });
+            .is_some_and(is_photo_extension);
         if entry.file_type().is_file() && named_so {
             photos.push(entry.into_path());
         }
@@ -376,6 +399,8 @@ mod tests {
         let tasks = plan(&one, Path::new("b.png"), &Output::default()).unwrap();
         assert_eq!(tasks[0].to, Path::new("b.png"));
         assert!(plan(&one, Path::new("b.webp"), &Output::default()).is_err());
+        let error = plan(&one, Path::new("b.jpg"), &Output::default()).unwrap_err();
+        assert!(error.to_string().contains(".png"), "{error}");
         let two = [PathBuf::from("a.jpg"), PathBuf::from("c.jpg")];
         assert!(plan(&two, Path::new("b.png"), &Output::default()).is_err());
     }

@@ -37,6 +37,14 @@ flags beat environment beat file. `cutout config` prints what is in effect and w
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
+/// How long the end waits for the network's run that is under way: one on a CPU takes less, and
+/// together with the default drain it stays within Cloud Run's 10 s.
+const ENGINE_PATIENCE: Duration = Duration::from_millis(1800);
+
+/// Signals this close together are one wish: `timeout` and terminals signal a process and its
+/// group.
+const ONE_WISH: Duration = Duration::from_millis(500);
+
 /// The worker's flags.
 #[derive(Args, Clone, Debug)]
 pub struct WorkerCmd {
@@ -55,11 +63,27 @@ impl WorkerCmd {
     pub fn check(&self) -> Result<(Manifest, ends::Plan)> {
         let manifest = self.model.manifest()?;
         let plan = ends::plan(&self.queue, &self.worker, &manifest.name)?;
-        if self.limits.max_pixels == 0 || self.limits.max_file_bytes.as_u64() == 0 {
-            return Err(Error::new(
-                Code::ConfigInvalid,
-                "--max-pixels and --max-file-bytes must be above zero",
-            ));
+        let (limits, worker) = (&self.limits, &self.worker);
+        let wrong: Vec<_> = [
+            (limits.max_pixels == 0, "--max-pixels must be above zero"),
+            (limits.max_file_bytes.as_u64() == 0, "--max-file-bytes must be above zero"),
+            (limits.job_timeout.is_zero(), "--job-timeout must be above zero"),
+            (worker.stuck_after.is_zero(), "--stuck-after must be above zero"),
+            (worker.max_attempts == 0, "--max-attempts must be at least 1"),
+            (
+                worker.max_lease < limits.job_timeout,
+                "--max-lease is shorter than --job-timeout: jobs would be delivered again while in work",
+            ),
+            (
+                !(Duration::from_secs(10)..=Duration::from_secs(600)).contains(&worker.lease_extension),
+                "--lease-extension must be 10s to 10m, as Pub/Sub has it",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(wrong, what)| wrong.then_some(what))
+        .collect();
+        if !wrong.is_empty() {
+            return Err(Error::new(Code::ConfigInvalid, wrong.join("; ")));
         }
         Ok((manifest, plan))
     }
@@ -154,6 +178,7 @@ impl WorkerCmd {
         side.health.set_queue(QueueStatus::Connected);
         metrics.declare_ingress(ingress.name());
 
+        let pulse = engine.pulse().clone();
         let pipeline = self.pipeline(store.clone(), engine, &plan, metrics.clone());
         let _gauges = keep_gauges(&pipeline, side.clone(), store, &plan);
         metrics.startup(StartPhase::Total, begun.elapsed());
@@ -168,6 +193,8 @@ impl WorkerCmd {
             metrics,
         };
         let ended = worker.run(ingress, stop).await;
+        // ONNX Runtime's own threads must not meet the end of the process inside a run.
+        pulse.idle(ENGINE_PATIENCE).await;
         if let Some(inbox) = inbox {
             inbox.close().await;
         }
@@ -199,6 +226,7 @@ impl WorkerCmd {
                     max_pixels: self.limits.max_pixels,
                     ..Limits::default()
                 },
+                metrics: metrics.clone(),
             },
             downloads: Budget::new(downloads),
             policy: plan.policy.clone(),
@@ -313,18 +341,21 @@ fn stop_on_signal() -> CancellationToken {
         return stop;
     };
     tokio::spawn(async move {
-        let mut first = true;
+        let mut first: Option<Instant> = None;
         loop {
             let name = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
             };
-            if !first {
+            if let Some(first) = first {
+                if first.elapsed() < ONE_WISH {
+                    continue;
+                }
                 tracing::warn!(signal = name, "a second signal: ending at once");
                 // What shells report for a process that a signal ended.
                 std::process::exit(if name == "SIGTERM" { 143 } else { 130 });
             }
-            first = false;
+            first = Some(Instant::now());
             tracing::info!(signal = name, "stopping");
             token.cancel();
         }

@@ -53,6 +53,7 @@ pub struct Inference {
 struct Request {
     tensor: Tensor,
     sent: Instant,
+    waiting: Box<dyn Send>,
     reply: oneshot::Sender<Result<Inference>>,
 }
 
@@ -88,6 +89,14 @@ impl Pulse {
                     .elapsed()
                     .saturating_sub(Duration::from_millis(since - 1)),
             ),
+        }
+    }
+
+    /// Waits until no run is under way, but no longer than `limit`.
+    pub async fn idle(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.busy_for().is_some() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -160,12 +169,14 @@ impl Engine {
         &self.pulse
     }
 
-    /// Runs one image. Dropping the future before the run begins cancels it.
-    pub async fn infer(&self, tensor: Tensor) -> Result<Inference> {
+    /// Runs one image. Dropping the future before the run begins cancels it. `waiting` is
+    /// dropped when the run begins.
+    pub async fn infer(&self, tensor: Tensor, waiting: Box<dyn Send>) -> Result<Inference> {
         let (reply, answer) = oneshot::channel();
         let request = Request {
             tensor,
             sent: Instant::now(),
+            waiting,
             reply,
         };
         self.requests.send(request).await.map_err(|_| dead())?;
@@ -176,7 +187,7 @@ impl Engine {
     pub async fn warm_up(&self) -> Result<Duration> {
         let begun = Instant::now();
         for (width, height) in self.info.manifest.warm_up_sizes() {
-            self.infer(blank(&self.info.manifest, width, height))
+            self.infer(blank(&self.info.manifest, width, height), Box::new(()))
                 .await?;
         }
         Ok(begun.elapsed())
@@ -227,6 +238,7 @@ fn serve(mut session: Session, mut inbox: mpsc::Receiver<Request>, pulse: &Pulse
             continue;
         }
         let waited = request.sent.elapsed();
+        drop(request.waiting);
         pulse.begin();
         let begun = Instant::now();
         let answer = session.run(request.tensor);

@@ -253,19 +253,9 @@ impl JobPublisher for LocalQueue {
 #[async_trait]
 impl Egress for LocalQueue {
     async fn publish_result(&self, result: &JobResult) -> Result<()> {
-        let job_id = result.job_id.clone();
-        let data = serde_json::to_string(result).map_err(|e| {
-            Error::new(
-                Code::Internal,
-                format!("the result of {job_id} is not JSON"),
-            )
-            .caused_by(e)
-        })?;
+        let result = result.clone();
         self.call("take a result", move |connection| {
-            connection.execute(
-                "INSERT INTO results (job_id, published, data) VALUES (?1, ?2, ?3)",
-                params![job_id, now_ms(), data],
-            )
+            insert_result(connection, &result)
         })
         .await?;
         self.shared.results.notify_waiters();
@@ -345,6 +335,15 @@ fn insert_message(connection: &Connection, message: &OutgoingMessage) -> rusqlit
             message.ordering_key,
             now_ms(),
         ])
+}
+
+fn insert_result(connection: &Connection, result: &JobResult) -> rusqlite::Result<()> {
+    let data = serde_json::to_string(result)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    connection
+        .prepare_cached("INSERT INTO results (job_id, published, data) VALUES (?1, ?2, ?3)")?
+        .execute(params![result.job_id, now_ms(), data])?;
+    Ok(())
 }
 
 fn insert_dead_letter(connection: &Connection, letter: &OutgoingMessage) -> rusqlite::Result<()> {

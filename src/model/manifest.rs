@@ -1,5 +1,7 @@
 //! A network described by a manifest, not by code: file, checksum, input, resize policy, output.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
@@ -23,6 +25,17 @@ pub enum Resize {
         /// What both sides are multiples of.
         multiple: u32,
     },
+}
+
+impl fmt::Display for Resize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Static { width, height } => write!(f, "static, {width}x{height}"),
+            Self::Dynamic { short, multiple } => {
+                write!(f, "dynamic, shorter side {short}, multiples of {multiple}")
+            }
+        }
+    }
 }
 
 /// The element type and axis order of the network's input.
@@ -171,7 +184,7 @@ impl Manifest {
             Some("dynamic") if matches!(self.resize, Resize::Dynamic { .. }) => {}
             Some("static" | "dynamic") => {
                 return invalid(format!(
-                    "INSPIRENET_RESIZE asks for a policy that {} does not have (its own: {:?}): leave the variable out or choose another model",
+                    "INSPIRENET_RESIZE asks for a policy that {} does not have (its own: {}): leave the variable out or choose another model",
                     self.name, self.resize
                 ));
             }
@@ -187,7 +200,7 @@ impl Manifest {
                 Ok(())
             }
             (Some(side), _) => invalid(format!(
-                "TARGET_SIZE {side} does not fit {} (its own: {:?}): leave the variable out",
+                "TARGET_SIZE {side} does not fit {} (its own: {}): leave the variable out",
                 self.name, self.resize
             )),
         }

@@ -18,6 +18,9 @@ pub struct Policy {
     pub bucket: Option<String>,
     /// Their names.
     pub template: Template,
+    /// Prefix of uploads that the template does not see: `inbox/rex/1.jpg` becomes
+    /// `outbox/rex/1.cutout.png`. `None` for none.
+    pub uploads: Option<String>,
     /// Whether jobs that do not say may replace what their destination holds.
     pub overwrite: bool,
     /// The network that is loaded.
@@ -72,9 +75,8 @@ impl Policy {
         let destination = match &job.destination {
             Some(destination) => destination.clone(),
             None => {
-                let key = self
-                    .template
-                    .render(&job.source.name, job.output.format.extension());
+                let source = self.below_uploads(&job.source.name)?;
+                let key = self.template.render(&source, job.output.format.extension());
                 match &self.bucket {
                     Some(bucket) => ObjectName::in_bucket(bucket.clone(), key)?,
                     None => ObjectName::local(key)?,
@@ -101,6 +103,20 @@ impl Policy {
             background,
             job,
         })
+    }
+}
+
+impl Policy {
+    /// The source's name as the template sees it.
+    fn below_uploads(&self, source: &ObjectName) -> Result<ObjectName> {
+        let inside = self
+            .uploads
+            .as_ref()
+            .and_then(|prefix| source.key().strip_prefix(prefix.as_str()));
+        match inside {
+            Some(key) if !key.is_empty() => source.sibling(key),
+            _ => Ok(source.clone()),
+        }
     }
 }
 
@@ -152,6 +168,7 @@ mod tests {
             destinations: Some(vec!["perkie-results".parse().unwrap()]),
             bucket: Some("perkie-results".into()),
             template: "{dir}/{stem}.cutout.{ext}".parse().unwrap(),
+            uploads: None,
             overwrite: false,
             model: "isnet-medium".into(),
         }
@@ -169,6 +186,26 @@ mod tests {
             "gs://perkie-results/2026/11/rex.cutout.png"
         );
         assert!(!admitted.overwrite);
+    }
+
+    #[test]
+    fn local_outputs_keep_the_folders_below_the_inbox() {
+        let local = Policy {
+            sources: None,
+            destinations: None,
+            bucket: None,
+            template: "outbox/{dir}/{stem}.cutout.{ext}".parse().unwrap(),
+            uploads: Some("inbox/".into()),
+            ..policy()
+        };
+        for (source, destination) in [
+            ("inbox/rex.jpg", "outbox/rex.cutout.png"),
+            ("inbox/monday/rex.jpg", "outbox/monday/rex.cutout.png"),
+            ("photos/rex.jpg", "outbox/photos/rex.cutout.png"),
+        ] {
+            let admitted = local.admit(Job::new(source.parse().unwrap())).unwrap();
+            assert_eq!(admitted.destination.to_string(), destination);
+        }
     }
 
     #[test]

@@ -23,10 +23,11 @@ impl CpuPool {
     }
 
     /// Runs `work` on a thread of its own; returns its answer and how long it waited for a
-    /// place. A panic in it costs this job (`internal`), not the worker. What `work` owns lives
+    /// place. `waiting` is dropped when it has one. A panic in it costs this job (`internal`), not the worker. What `work` owns lives
     /// until it ends, even when nobody awaits it any more, so it must own its memory share.
     pub async fn run<T: Send + 'static>(
         &self,
+        waiting: impl Send,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<(T, Duration)> {
         let asked = Instant::now();
@@ -35,6 +36,7 @@ impl CpuPool {
             .await
             .expect("the pool's semaphore is never closed");
         let waited = asked.elapsed();
+        drop(waiting);
         let span = Span::current();
         let answer = tokio::task::spawn_blocking(move || {
             let _place = place;
@@ -69,7 +71,7 @@ mod tests {
     async fn a_panic_is_an_error_of_one_job_and_gives_its_place_back() {
         let pool = CpuPool::new(1);
         let error = pool
-            .run::<()>(|| panic!("index out of bounds"))
+            .run::<()>((), || panic!("index out of bounds"))
             .await
             .unwrap_err();
         assert_eq!(error.code(), Code::Internal);
@@ -82,6 +84,6 @@ mod tests {
             !error.message().contains("index"),
             "the cause is for logs only"
         );
-        assert_eq!(pool.run(|| Ok(7)).await.unwrap().0, 7);
+        assert_eq!(pool.run((), || Ok(7)).await.unwrap().0, 7);
     }
 }

@@ -13,6 +13,8 @@ use super::{compose, matte, preprocess};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::job::Output;
+use crate::telemetry::labels::Stage;
+use crate::telemetry::metrics::Metrics;
 
 /// What turns photos into cut-outs, shared by all jobs. Cheap to clone.
 #[derive(Clone)]
@@ -25,14 +27,16 @@ pub struct Cutter {
     pub cpu: CpuPool,
     /// What a photo may be.
     pub limits: Limits,
+    /// Who waits for what, and how long the network takes.
+    pub metrics: Metrics,
 }
 
 /// A file in memory, with the share of a budget that pays for it.
 pub struct Charged {
     /// The file's content.
     pub bytes: Bytes,
-    /// Given back when the file is dropped; `None` where nobody counts.
-    pub paid: Option<Share>,
+    /// Given back when the last file that it pays for is dropped; `None` where nobody counts.
+    pub paid: Option<Arc<Share>>,
 }
 
 /// Where the time of one photo went.
@@ -79,6 +83,7 @@ impl Cutter {
         };
 
         let asked = Instant::now();
+        let waiting = self.metrics.waiting_guard(Stage::Decode);
         let share = tokio::time::timeout_at(deadline.into(), self.memory.take(needed))
             .await
             .map_err(|_| {
@@ -97,7 +102,7 @@ impl Cutter {
         let held = Arc::clone(&share);
         let ((photo, tensor, took), waited) = self
             .cpu
-            .run(move || {
+            .run(waiting, move || {
                 let _held = held;
                 let begun = Instant::now();
                 let photo = decode::decode(&file.bytes, &header, &limits)?;
@@ -109,16 +114,24 @@ impl Cutter {
         spent.wait += waited;
         spent.decode = took;
 
-        let inference = self.engine.infer(tensor).await?;
+        let waiting = self.metrics.waiting_guard(Stage::Infer);
+        let inference = self.engine.infer(tensor, Box::new(waiting)).await?;
         spent.wait += inference.waited;
         spent.infer = inference.ran;
+        let info = self.engine.info();
+        self.metrics.inference(
+            &info.manifest.name,
+            info.provider.as_str(),
+            1,
+            inference.ran,
+        );
 
         let manifest = self.engine.info().manifest.clone();
         let output = output.clone();
         let held = Arc::clone(&share);
         let ((encoded, composed, took), waited) = self
             .cpu
-            .run(move || {
+            .run(self.metrics.waiting_guard(Stage::Compose), move || {
                 let _held = held;
                 let begun = Instant::now();
                 let mut matte = inference.matte;

@@ -20,7 +20,7 @@ use crate::store::{NewObject, ObjectMeta, Precondition, Store, Written};
 use crate::telemetry::labels::Stage;
 use crate::telemetry::metrics::Metrics;
 use admit::{Admitted, Policy};
-use budget::Budget;
+use budget::{Budget, Share};
 use cutout::{Charged, Cutter};
 
 pub mod admit;
@@ -136,14 +136,24 @@ impl Pipeline {
         };
         clock.lap(Stage::Admit);
 
-        let file = self.download(&pinned, &source, deadline).await?;
-        let background = match &admitted.background {
-            Some(object) => {
-                let meta = self.store.stat(object).await?;
-                Some(self.download(object, &meta, deadline).await?)
-            }
+        let backdrop = match &admitted.background {
+            Some(object) => Some((object, self.store.stat(object).await?)),
             None => None,
         };
+        // Paid for at once: a job that held the photo's share while it waited for its
+        // background's would wait for ever together with others that do the same.
+        let bytes = source.size + backdrop.as_ref().map_or(0, |(_, meta)| meta.size);
+        self.check_size(&pinned, source.size)?;
+        if let Some((object, meta)) = &backdrop {
+            self.check_size(object, meta.size)?;
+        }
+        let paid = Arc::new(self.pay(bytes, deadline).await?);
+        let file = self.download(&pinned, &source, &paid).await?;
+        let background = match &backdrop {
+            Some((object, meta)) => Some(self.download(object, meta, &paid).await?),
+            None => None,
+        };
+        drop(paid);
         clock.lap(Stage::Download);
 
         let (encoded, spent) = self
@@ -213,49 +223,57 @@ impl Pipeline {
         }
     }
 
-    /// Reads a whole object into memory that has been paid for.
-    async fn download(
-        &self,
-        object: &ObjectRef,
-        meta: &ObjectMeta,
-        deadline: Instant,
-    ) -> Result<Charged> {
-        let too_large = |bytes: u64| {
-            Error::new(
-                Code::FileTooLarge,
-                format!(
-                    "{object} has {bytes} bytes, more than the {} that a photo may have",
-                    self.max_file_bytes
-                ),
-            )
-        };
-        if meta.size > self.max_file_bytes {
-            return Err(too_large(meta.size));
+    fn check_size(&self, object: &ObjectRef, bytes: u64) -> Result<()> {
+        if bytes <= self.max_file_bytes {
+            return Ok(());
         }
-        let paid = tokio::time::timeout_at(deadline.into(), self.downloads.take(meta.size))
+        Err(Error::new(
+            Code::FileTooLarge,
+            format!(
+                "{object} has {bytes} bytes, more than the {} that a photo may have",
+                self.max_file_bytes
+            ),
+        ))
+    }
+
+    /// Takes memory for files from the download budget.
+    async fn pay(&self, bytes: u64, deadline: Instant) -> Result<Share> {
+        let _waiting = self.metrics.waiting_guard(Stage::Download);
+        tokio::time::timeout_at(deadline.into(), self.downloads.take(bytes))
             .await
             .map_err(|_| {
                 Error::new(
                     Code::OutOfBudget,
                     "no memory for the download became free before the job's deadline; it is tried again",
                 )
-            })??;
+            })?
+    }
+
+    /// Reads a whole object into memory that has been paid for.
+    async fn download(
+        &self,
+        object: &ObjectRef,
+        meta: &ObjectMeta,
+        paid: &Arc<Share>,
+    ) -> Result<Charged> {
         let mut open = self.store.open(object).await?;
         let mut content = BytesMut::with_capacity(usize::try_from(meta.size).unwrap_or_default());
         while let Some(chunk) = open.body.next().await {
             let chunk: Bytes = chunk?;
+            let so_far = (content.len() + chunk.len()) as u64;
             // A live (unpinned) object may have been replaced by a larger one since `stat`.
-            if (content.len() + chunk.len()) as u64
-                > meta.size.max(open.meta.size).min(self.max_file_bytes)
-            {
-                return Err(too_large((content.len() + chunk.len()) as u64));
+            if so_far > meta.size {
+                return Err(Error::new(
+                    Code::StorageUnavailable,
+                    format!("{object} grew while it was read; it is tried again"),
+                ));
             }
             content.extend_from_slice(&chunk);
         }
         self.metrics.bytes_in(content.len() as u64);
         Ok(Charged {
             bytes: content.freeze(),
-            paid: Some(paid),
+            paid: Some(paid.clone()),
         })
     }
 
@@ -408,6 +426,7 @@ impl<'a> Clock<'a> {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Whole milliseconds, as results tell time.
+pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

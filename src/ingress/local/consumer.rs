@@ -11,9 +11,10 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::owner::{self, OwnerFile};
-use super::{LocalQueue, POLL, insert_dead_letter, message, millis, now_ms};
+use super::{LocalQueue, POLL, insert_dead_letter, insert_result, message, millis, now_ms};
 use crate::error::{Code, Error, Result};
 use crate::ingress::{Delivery, Ingress, Lease, Message, OutgoingMessage, dead_letter};
+use crate::job::{Job, JobResult, Timings};
 
 /// How often a consumer looks whether the owners of others' leases still live: often enough
 /// for a restart to seem immediate, seldom enough to cost nothing.
@@ -360,6 +361,18 @@ fn bury_message(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<()> 
             dead.attempt
         ),
     );
+    // Whoever waits for the job must hear of its end, in the same transaction.
+    let job = Job::parse(&dead.data).ok();
+    let timings = Timings::default();
+    let result = JobResult::failed(
+        &dead.id,
+        &dead.data,
+        job.as_ref(),
+        &error,
+        dead.attempt,
+        timings,
+    );
+    insert_result(transaction, &result)?;
     let letter = OutgoingMessage {
         attributes: dead_letter::attributes(&dead, &error),
         data: dead.data,
