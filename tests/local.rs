@@ -353,6 +353,6 @@ fn the_side_port_answers_before_the_model_is_loaded_and_startup_only_after() {
     assert_eq!(health["status"], "healthy", "{health:#}");
     assert_eq!(health["storage_connected"], true);
     let info = worker.get_json("/model-info");
-    assert_eq!(info["model"]["name"], "isnet-medium", "{info:#}");
+    assert_eq!(info["model"], "isnet-medium", "{info:#}");
     assert_eq!(worker.get("/nothing-here").0, 404);
 }

@@ -200,6 +200,7 @@ async fn several_processes_share_the_messages_without_duplicates() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_fails_five_times_is_a_dead_letter_with_the_reason() {
     let subject = Subject::local().await;
+    let mut results = queue(&subject).follow_results().await.unwrap();
     let id = subject.publish("poison").await;
     let mut consumer = subject.consumer();
     // Given up by a nack, or by worker after worker dying over it.
@@ -217,6 +218,11 @@ async fn a_message_that_fails_five_times_is_a_dead_letter_with_the_reason() {
     assert_eq!(attributes["cutout-error-code"], "attempts_exhausted");
     assert_eq!(attributes["cutout-message-id"], id);
     assert_eq!(attributes["cutout-attempt"], "5");
+    // Whoever waits for the job hears of its end.
+    let result = results.next().await.unwrap();
+    assert_eq!(result.status, cutout::job::Status::Failed);
+    assert_eq!(result.error.unwrap().code, "attempts_exhausted");
+    assert_eq!(result.job_id, format!("message-{id}"));
     assert_eq!(queue(&subject).backlog().await.unwrap().messages, 0);
 
     subject.publish("deadly").await;
