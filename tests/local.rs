@@ -246,6 +246,8 @@ fn a_second_signal_ends_the_worker_at_once() {
     wait_until("draining", || {
         worker.logged("draining: no more jobs are pulled")
     });
+    // Two signals at once are one wish; this is another.
+    std::thread::sleep(std::time::Duration::from_millis(700));
     worker.signal("TERM");
     let (code, _) = worker.exit();
     assert_eq!(code, Some(143));

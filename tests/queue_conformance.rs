@@ -174,14 +174,28 @@ fn result(job_id: &str) -> JobResult {
     }
 }
 
+/// The next delivery. A queue that does not answer for a moment is asked again, as the worker
+/// does; a fatal error is none.
+async fn delivered(consumer: &mut Box<dyn Ingress>) -> Delivery {
+    loop {
+        match consumer.next().await {
+            Ok(delivery) => return delivery,
+            Err(error) if error.class() == Class::Retryable => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Err(error) => panic!("{}", error.chain()),
+        }
+    }
+}
+
 async fn next(consumer: &mut Box<dyn Ingress>) -> Delivery {
-    let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await;
-    delivery.expect("nothing was delivered").unwrap()
+    let delivery = tokio::time::timeout(PATIENCE, delivered(consumer)).await;
+    delivery.expect("nothing was delivered")
 }
 
 async fn nothing_within(consumer: &mut Box<dyn Ingress>, time: Duration) {
-    if let Ok(delivery) = tokio::time::timeout(time, consumer.next()).await {
-        panic!("unexpected {:?}", delivery.map(|d| d.message));
+    if let Ok(delivery) = tokio::time::timeout(time, delivered(consumer)).await {
+        panic!("unexpected {:?}", delivery.message);
     }
 }
 

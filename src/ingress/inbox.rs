@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{EventKind, RecursiveMode, Watcher};
@@ -409,6 +409,14 @@ impl State {
             generation: generation_of(metadata),
         }
     }
+
+    /// Whether the file was written within the last [`QUIET_WHILE_OPEN`].
+    fn is_fresh(self) -> bool {
+        let written = Duration::from_nanos(self.generation.0.unsigned_abs());
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .is_ok_and(|now| now.saturating_sub(written) < QUIET_WHILE_OPEN)
+    }
 }
 
 /// Files that may still be growing.
@@ -444,6 +452,8 @@ impl Settling {
                 Some(known) if known.state == state => return,
                 // Seen growing: somebody has it open.
                 Some(_) => QUIET_WHILE_OPEN,
+                // Just written, perhaps into a folder whose watch was not in place yet.
+                None if state.is_fresh() => QUIET_WHILE_OPEN,
                 None => QUIET,
             },
         };
