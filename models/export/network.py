@@ -36,6 +36,8 @@ def build(mode: str) -> InSPyReNet:
 
 def load(mode: str, path: Path) -> InSPyReNet:
     """The network of `mode` with the weights of a checkpoint whose digest has been checked."""
+    if not path.is_file():
+        raise ExportError(f"there is no checkpoint {path}")
     network = build(mode)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)

@@ -4,10 +4,11 @@
     check_onnx.py                 small sizes, portrait and landscape, batches of 1 and 3: minutes
     check_onnx.py --full          also 1280×1280, 1280×1696 and 1696×1280: a minute and GBs each
     check_onnx.py --precision fp16
-    check_onnx.py --graph g.onnx --mode base    a graph that is there already
+    check_onnx.py --graph g.onnx  a graph that is there already, exported with --mask float
 
 The reference is eager PyTorch running transparent-background's own code, unpatched, one picture at
-a time; the graph runs on ONNX Runtime's CPU provider. Both have synthetic weights of the same seed.
+a time; the graph runs on ONNX Runtime's CPU provider. Both have the synthetic weights that
+make_fixture.py left in .cache, or those of --checkpoint.
 Exits with 1 if a bound is broken or a mask is too close to black and white to prove anything.
 """
 
@@ -23,11 +24,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from models.export import compare, graph, network, synthetic  # noqa: E402 (silences imports)
+from models.export import compare, graph, network  # noqa: E402 (silences imports)
 
 import numpy as np  # noqa: E402
 
-SEED = 7
 MIN_SPREAD = 0.2
 
 SMALL = [(384, 384), (256, 320), (320, 224), (32, 256), (416, 96)]
@@ -66,12 +66,13 @@ def main() -> int:
     )
     parser.add_argument("--mode", choices=network.BASE_SIDES, default="base")
     parser.add_argument("--precision", choices=BOUNDS, default="fp32")
-    parser.add_argument("--graph", type=Path, help="exported with --synthetic 7 and --mask float")
+    parser.add_argument("--checkpoint", type=Path, help="default: .cache/parity-MODE.pth")
+    parser.add_argument("--graph", type=Path, help="default: exported anew into .cache")
     parser.add_argument("--full", action="store_true", help="also the large sizes")
     args = parser.parse_args()
 
     photos = sorted((ROOT / "samples").glob("*.jpg"))
-    net = synthetic.synthesise(SEED, args.mode, photos)
+    net = network.load(args.mode, args.checkpoint or ROOT / ".cache" / f"parity-{args.mode}.pth")
     path = args.graph
     if path is None:
         path = ROOT / ".cache" / f"parity-{args.mode}-{args.precision}.onnx"

@@ -138,7 +138,10 @@ def make_photos() -> dict[str, Image.Image]:
 
 
 class Removers:
-    """The reference, one a mode and policy; the masks its network gave are kept by `last_mask`."""
+    """The reference, one a mode and policy; the mask its network gave last is in `last_mask`.
+
+    The weights are left in .cache as parity-MODE.pth, where check_onnx.py takes them.
+    """
 
     def __init__(self) -> None:
         self.weights: dict[str, Path] = {}
