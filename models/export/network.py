@@ -40,9 +40,11 @@ def load(mode: str, path: Path) -> InSPyReNet:
         raise ExportError(f"there is no checkpoint {path}")
     network = build(mode)
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(weights, strict=True)
-    except (RuntimeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except pickle.UnpicklingError as error:
+        # Not PyTorch's own words: they advise to run whatever code the file holds.
+        raise ExportError(f"{path} is not a PyTorch checkpoint of plain weights") from error
+    except (RuntimeError, AttributeError, EOFError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ExportError(f"{path} does not hold InSPyReNet's weights: {reason}") from error
     return network

@@ -6,7 +6,8 @@ import tomllib
 import unittest
 from pathlib import Path
 
-from onnx import helper
+import numpy as np
+from onnx import helper, numpy_helper
 
 from models.export import checkpoints, isnet, manifest
 
@@ -96,6 +97,15 @@ class Isnet(unittest.TestCase):
         ]
         found = [node.op_type for node in isnet.in_order(nodes, "mask")]
         self.assertEqual(found, ["Abs", "Relu", "Add"])
+
+    def test_a_batch_is_free_only_where_pictures_cannot_meet_in_it(self):
+        sizes = numpy_helper.from_array(np.array([1, 1, 8, 8]), "sizes")
+        free = [helper.make_node("Resize", ["a", "", "", "computed"], ["b"])]
+        fixed = [helper.make_node("Resize", ["a", "", "", "sizes"], ["b"])]
+        mixing = [helper.make_node("DynamicQuantizeLinear", ["a"], ["b", "scale", "zero"])]
+        for nodes, expected in ((free, True), (fixed, False), (mixing, False)):
+            graph = helper.make_graph(nodes, "g", [], [], [sizes])
+            self.assertIs(isnet.batch_is_free(graph), expected, nodes[0].op_type)
 
 
 if __name__ == "__main__":
