@@ -7,7 +7,8 @@
     check_onnx.py --graph g.onnx  a graph that is there already, exported with --mask float
 
 The reference is eager PyTorch running transparent-background's own code, unpatched, one picture at
-a time; the graph runs on ONNX Runtime's CPU provider. Both have the synthetic weights that
+a time; the graph runs on ONNX Runtime's CPU provider. `CPU s` is what the graph took, over all
+cores: unlike the time on the clock it hardly depends on what else the machine does. Both have the synthetic weights that
 make_fixture.py left in .cache, or those of --checkpoint.
 Exits with 1 if a bound is broken or a mask is too close to black and white to prove anything.
 """
@@ -15,6 +16,7 @@ Exits with 1 if a bound is broken or a mask is too close to black and white to p
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import sys
 import time
@@ -27,6 +29,9 @@ sys.path.insert(0, str(ROOT))
 from models.export import compare, graph, network  # noqa: E402 (silences imports)
 
 import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+FIXTURE = ROOT / "tests" / "parity" / "fixture"
 
 MIN_SPREAD = 0.2
 
@@ -34,26 +39,26 @@ SMALL = [(384, 384), (256, 320), (320, 224), (32, 256), (416, 96)]
 """Width × height. Thin ones too: one row of the coarsest features, less than one window."""
 LARGE = [(1280, 1280), (1280, 1696), (1696, 1280)]
 
-BOUNDS = {"fp32": (2e-3, 1e-4), "fp16": (5e-2, 5e-3)}
+BOUNDS = {"fp32": (2e-3, 1e-4), "fp16": (5e-2, 1e-2)}
 """Largest maximum and mean difference. fp32: sums of a million terms in another order reach 1.6e-3
-at 1024². fp16: eleven bits, through a hundred layers."""
+at 1024². fp16: eleven bits through a hundred layers of random weights, which damp no error; twice
+what was seen."""
 BATCH_BOUND = 1e-4
 """Between a batch of three and the same three pictures alone."""
 
 
 @dataclass
 class Check:
-    """What was found, and what is wrong with it."""
+    """Prints what is found and remembers what is wrong with it."""
 
-    rows: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def row(self, what: str, batch: int, gap: compare.Difference, share: float, seconds: float):
-        self.rows.append(
+        print(
             f"| {what} | {batch} | {gap.maximum:.1e} | {gap.mean:.1e} | {share:.0%} "
-            f"| {seconds:.1f} |"
+            f"| {seconds:.1f} |",
+            flush=True,
         )
-        print(self.rows[-1], flush=True)
 
     def require(self, holds: bool, fault: str) -> None:
         if not holds:
@@ -83,17 +88,32 @@ def main() -> int:
     print(
         f"{path.name}: {path.stat().st_size / 1e6:.0f} MB, loaded in "
         f"{time.monotonic() - started:.1f} s; {args.precision} graph against fp32 PyTorch\n\n"
-        "| width × height | batch | max difference | mean difference | mask in (0.1, 0.9) | s |\n"
+        "| width × height | batch | max difference | mean difference | mask in (0.1, 0.9) | CPU s |\n"
         "|---|---|---|---|---|---|",
         flush=True,
     )
     check = Check()
+    fixture_inputs(check, args.mode, args.precision, runtime, net)
     for width, height in SMALL + (LARGE if args.full else []):
         one_size(check, args.precision, runtime, net, photos, (width, height))
     print(f"\npeak memory {peak_gb():.1f} GB, PyTorch's reference included")
     for fault in check.faults:
         print(f"FAILED: {fault}")
     return 1 if check.faults else 0
+
+
+def fixture_inputs(check, mode, precision, runtime, net) -> None:
+    """The very pictures that went into the network when the fixture was made."""
+    index = json.loads((FIXTURE / "fixture.json").read_text("utf-8"))
+    for entry in index["networks"]:
+        if entry["mode"] == mode:
+            pixels = np.asarray(Image.open(FIXTURE / entry["input"]))
+            started = time.process_time()
+            mask = compare.run(runtime, pixels[np.newaxis])[0]
+            what = f"fixture, {entry['name']}: {entry['width']}×{entry['height']}"
+            against_reference(
+                check, precision, what, net, pixels, mask, time.process_time() - started
+            )
 
 
 def one_size(check, precision, runtime, net, photos, size) -> None:
@@ -104,17 +124,17 @@ def one_size(check, precision, runtime, net, photos, size) -> None:
     count = 3 if size in SMALL else 1
     singles = []
     for pixels in batch[:count]:
-        started = time.monotonic()
+        started = time.process_time()
         mask = compare.run(runtime, pixels[np.newaxis])[0]
-        seconds = time.monotonic() - started
+        seconds = time.process_time() - started
         singles.append(mask)
         if len(singles) == 1:
             against_reference(check, precision, what, net, pixels, mask, seconds)
     if count == 1:
         return
-    started = time.monotonic()
+    started = time.process_time()
     together = compare.run(runtime, batch)
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
     gap = compare.Difference.between(together, np.stack(singles))
     check.row(f"{what}, against three singles", 3, gap, compare.spread(together), seconds)
     bound = BATCH_BOUND if precision == "fp32" else BOUNDS["fp16"][0]
