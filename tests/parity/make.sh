@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes tests/parity/fixture again from nothing and compares exported graphs with PyTorch.
 # The first run installs the pinned environment (6 GB) into .cache; `--full` adds the sizes of
-# production, which take minutes and 20 GB.
+# production, which take minutes and 8 GB of memory.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
