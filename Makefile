@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench fixtures pictures clean
+.PHONY: help setup demo test lint scripts-test bench fixtures pictures parity clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -45,12 +45,15 @@ fixtures: ## Makes the samples, odd images and reference masks again, without th
 	scripts/make_fixtures.sh
 
 pictures: ## Makes the README's pictures again, with the program
-	$(PYTHON) scripts/setup.py runtime
+	$(SETUP) runtime
 	cargo build --release --locked
 	for photo in cat coffee; do \
 	  target/release/cutout remove samples/$$photo.jpg -o docs/images/$$photo.png --overwrite && \
 	  target/release/cutout remove samples/$$photo.jpg -o docs/images/$$photo-blue.png --kind color:#2b6cb0 --overwrite || exit 1; \
 	done
+
+parity: ## Makes the parity fixture again with transparent-background and compares exported graphs with PyTorch (6 GB of Python, minutes)
+	tests/parity/make.sh
 
 clean: ## Removes the build and the demo's data; keeps what set-up fetched in .cache
 	cargo clean

@@ -380,9 +380,22 @@ impl ModelArgs {
             },
             (None, None) => model::DEFAULT.to_owned(),
         };
-        let mut manifest = model::find(&name)?;
+        let mut manifest = self.find(&name)?;
         manifest.override_resize(self.inspyrenet_resize.as_deref(), self.target_size)?;
         Ok(manifest)
+    }
+
+    /// A known manifest, or one that lies beside its weights (the exporter writes it there).
+    fn find(&self, name: &str) -> Result<Manifest> {
+        let made = self
+            .models_dir()
+            .map(|dir| dir.join(format!("{name}.toml")))
+            .ok()
+            .filter(|path| path.is_file());
+        match made {
+            Some(path) => model::find(&path.to_string_lossy()),
+            None => model::find(name),
+        }
     }
 
     /// The directory that holds models/ and lib/: as given, or the first that exists of

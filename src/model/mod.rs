@@ -47,6 +47,12 @@ pub fn find(name_or_path: &str) -> Result<Manifest> {
     }
     match EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
         Some((name, text)) => Manifest::parse(text, name),
+        None if name_or_path.starts_with("inspyrenet-") => Err(Error::new(
+            Code::ModelInvalid,
+            format!(
+                "the weights of {name_or_path} are not here: make them once with models/export (docs/models.md), which leaves {name_or_path}.onnx and {name_or_path}.toml in models/ of the home directory"
+            ),
+        )),
         None => {
             let names: Vec<_> = EMBEDDED.iter().map(|(name, _)| *name).collect();
             Err(Error::new(
