@@ -26,10 +26,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from models.export import compare, graph, network  # noqa: E402 (silences imports)
+import numpy as np
+from PIL import Image
 
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+# First: it keeps the network's packages from talking when they are imported.
+from models.export import compare, graph, network
 
 FIXTURE = ROOT / "tests" / "parity" / "fixture"
 

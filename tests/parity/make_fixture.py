@@ -22,13 +22,14 @@ CACHE = ROOT / ".cache"
 # Where Remover keeps its configuration; it would use the home directory.
 os.environ["TRANSPARENT_BACKGROUND_FILE_PATH"] = str(CACHE)
 
-from models.export import compare, synthetic  # noqa: E402 (first: it silences imports)
+import numpy as np
+import torch
+from PIL import Image
+from transparent_background.Remover import Remover
+from transparent_background.utils import dynamic_resize, static_resize
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-from transparent_background.Remover import Remover  # noqa: E402
-from transparent_background.utils import dynamic_resize, static_resize  # noqa: E402
+# First: it keeps the network's packages from talking when they are imported.
+from models.export import compare, synthetic
 
 FIXTURE = ROOT / "tests" / "parity" / "fixture"
 SAMPLES = ROOT / "samples"
