@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench fixtures clean
+.PHONY: help setup demo test lint scripts-test bench fixtures parity clean
 
 PYTHON ?= python3
 # Programs that set-up placed come before those installed on the machine.
@@ -42,10 +42,9 @@ fixtures: ## Makes the samples, odd images and reference masks again, without th
 	$(PYTHON) scripts/setup.py runtime
 	scripts/make_fixtures.sh
 
+parity: ## Makes the parity fixture again with transparent-background and compares exported graphs with PyTorch (6 GB of Python, minutes)
+	tests/parity/make.sh
+
 clean: ## Removes the build and the demo's data; keeps what set-up fetched in .cache
 	cargo clean
 	rm -rf data
-
-.PHONY: parity
-parity: ## Makes the parity fixture again and compares exported graphs with PyTorch (6 GB of Python)
-	tests/parity/make.sh
