@@ -73,7 +73,10 @@ def download(checkpoint: Checkpoint, folder: Path) -> Path:
     # Renamed when complete, so that an interrupted download is never taken for a checkpoint.
     partial = target.with_name(target.name + ".part")
     try:
-        with urllib.request.urlopen(checkpoint.url, timeout=60) as answer, partial.open("wb") as out:
+        with (
+            urllib.request.urlopen(checkpoint.url, timeout=60) as answer,
+            partial.open("wb") as out,
+        ):
             while chunk := answer.read(1 << 20):
                 out.write(chunk)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:

@@ -1,4 +1,4 @@
-"""InSPyReNet as `transparent_background.Remover` builds it, and the same with the worker's edges."""
+"""InSPyReNet as `transparent_background.Remover` builds it, and with the worker's edges."""
 
 from __future__ import annotations
 

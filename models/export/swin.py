@@ -112,11 +112,9 @@ class AnySizeBlock(SwinTransformerBlock):
 class AnySizeLayer(BasicLayer):
     """A stage that finds the mask of its shifted blocks from the sizes alone."""
 
-    def forward(self, x: Tensor, H: int, W: int):  # noqa: N803 (the original's names)
+    def forward(self, x: Tensor, H: int, W: int):
         window = self.window_size
-        mask = shift_mask(
-            padded(H, window), padded(W, window), window, self.shift_size, x.device
-        )
+        mask = shift_mask(padded(H, window), padded(W, window), window, self.shift_size, x.device)
         for block in self.blocks:
             block.H, block.W = H, W
             x = block(x, mask)

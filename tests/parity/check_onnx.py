@@ -8,8 +8,9 @@
 
 The reference is eager PyTorch running transparent-background's own code, unpatched, one picture at
 a time; the graph runs on ONNX Runtime's CPU provider. `CPU s` is what the graph took, over all
-cores: unlike the time on the clock it hardly depends on what else the machine does. Both have the synthetic weights that
-make_fixture.py left in .cache, or those of --checkpoint.
+cores: it depends less on what else the machine does than the time on the clock. Both have the
+synthetic weights that make_fixture.py left in .cache, or those of --checkpoint.
+
 Exits with 1 if a bound is broken or a mask is too close to black and white to prove anything.
 """
 
@@ -26,10 +27,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from models.export import compare, graph, network  # noqa: E402 (silences imports)
+# First: it keeps the network's packages from talking when they are imported.
+from models.export import compare, graph, network
 
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+# isort: split
+import numpy as np
+from PIL import Image
 
 FIXTURE = ROOT / "tests" / "parity" / "fixture"
 
@@ -88,7 +91,8 @@ def main() -> int:
     print(
         f"{path.name}: {path.stat().st_size / 1e6:.0f} MB, loaded in "
         f"{time.monotonic() - started:.1f} s; {args.precision} graph against fp32 PyTorch\n\n"
-        "| width × height | batch | max difference | mean difference | mask in (0.1, 0.9) | CPU s |\n"
+        "| width × height | batch | max difference | mean difference | mask in (0.1, 0.9) "
+        "| CPU s |\n"
         "|---|---|---|---|---|---|",
         flush=True,
     )

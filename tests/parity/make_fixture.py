@@ -22,20 +22,22 @@ CACHE = ROOT / ".cache"
 # Where Remover keeps its configuration; it would use the home directory.
 os.environ["TRANSPARENT_BACKGROUND_FILE_PATH"] = str(CACHE)
 
-from models.export import compare, synthetic  # noqa: E402 (first: it silences imports)
+# First: it keeps the network's packages from talking when they are imported.
+from models.export import compare, synthetic
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-from transparent_background.Remover import Remover  # noqa: E402
-from transparent_background.utils import dynamic_resize, static_resize  # noqa: E402
+# isort: split
+import numpy as np
+import torch
+from PIL import Image
+from transparent_background.Remover import Remover
+from transparent_background.utils import dynamic_resize, static_resize
 
 FIXTURE = ROOT / "tests" / "parity" / "fixture"
 SAMPLES = ROOT / "samples"
 SEED = 7
 
 MIN_SPREAD = 0.2
-"""Share of each mask that must lie strictly between 0.1 and 0.9: else a comparison proves little."""
+"""Share of each mask that must lie strictly between 0.1 and 0.9, or comparing proves little."""
 
 PHOTOS = {
     # name: (sample, box in it or None, size)

@@ -2,13 +2,15 @@
 
 import unittest
 
+# First: it keeps the network's packages from talking when they are imported.
+from models.export import mixed, swin
+
+# isort: split
 import torch
 from torch import nn
 from transparent_background.backbones.SwinTransformer import BasicLayer, window_partition
 from transparent_background.modules.attention_module import SICA
 from transparent_background.modules.layers import SelfAttention
-
-from models.export import mixed, swin
 
 WINDOW = 4
 SHIFT = 2
