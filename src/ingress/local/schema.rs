@@ -111,13 +111,7 @@ fn try_connect(path: &Path) -> Result<Connection, Opening> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
 
-    let pragma = |connection: &Connection, name: &str| {
-        connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0))
-    };
-    let application = pragma(&connection, "application_id")?;
-    let layout = pragma(&connection, "user_version")?;
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let (application, layout, tables) = identity(&mut connection)?;
     match (application, layout, tables) {
         (0, 0, 0) | (APPLICATION_ID, LAYOUT, _) => {}
         (APPLICATION_ID, layout, _) => {
@@ -146,6 +140,21 @@ fn try_connect(path: &Path) -> Result<Connection, Opening> {
     }
     transaction.commit()?;
     Ok(connection)
+}
+
+/// Application id, layout and number of tables, as they were at one moment: read apart, another
+/// process that creates the tables in between makes a new queue look like a foreign database.
+fn identity(connection: &mut Connection) -> rusqlite::Result<(i64, i64, i64)> {
+    let moment = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+    Ok((
+        pragma(&moment, "application_id")?,
+        pragma(&moment, "user_version")?,
+        moment.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?,
+    ))
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {
@@ -238,14 +247,23 @@ mod tests {
     #[test]
     fn many_may_open_a_new_queue_at_the_same_moment() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("queue.db");
-        std::thread::scope(|scope| {
-            let opens: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| connect(&path).map(drop)))
-                .collect();
-            for open in opens {
-                open.join().unwrap().unwrap();
-            }
-        });
+        // The moments that matter are short: enough rounds meet each of them.
+        for round in 0..40 {
+            let path = folder.path().join(format!("queue-{round}.db"));
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                let opens: Vec<_> = (0..8)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            start.wait();
+                            connect(&path).map(drop)
+                        })
+                    })
+                    .collect();
+                for open in opens {
+                    open.join().unwrap().unwrap();
+                }
+            });
+        }
     }
 }
