@@ -16,3 +16,4 @@ fi
 "$environment/bin/python" scripts/make_samples.py
 "$environment/bin/python" tests/reference/make_images.py
 "$environment/bin/python" tests/reference/make_masks.py
+"$environment/bin/python" tests/reference/make_rembg.py

@@ -49,6 +49,14 @@ pub struct CommonArgs {
     pub log_format: LogFormat,
 }
 
+/// Where the networks' files are.
+#[derive(Args, Clone, Debug)]
+pub struct HomeArgs {
+    /// Directory that holds models/ and lib/; found beside the program or in .cache when not given
+    #[arg(long, env = "CUTOUT_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+}
+
 /// Which network, on which device.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
@@ -86,9 +94,8 @@ pub struct ModelArgs {
     #[arg(long, env = "CUTOUT_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,
 
-    /// Directory that holds models/ and lib/; found beside the program or in .cache when not given
-    #[arg(long, env = "CUTOUT_HOME", value_name = "DIR")]
-    pub home: Option<PathBuf>,
+    #[command(flatten)]
+    pub home: HomeArgs,
 
     /// The ONNX Runtime shared library; lib/libonnxruntime.so under --home when not given
     #[arg(long, env = "CUTOUT_ORT_LIB", value_name = "FILE")]
@@ -365,43 +372,13 @@ impl LimitArgs {
     }
 }
 
-impl ModelArgs {
-    /// The manifest, with production's overrides applied.
-    pub fn manifest(&self) -> Result<Manifest> {
-        let name = match (&self.model, &self.inspyrenet_mode) {
-            (Some(model), _) => model.clone(),
-            (None, Some(mode)) => match mode.as_str() {
-                "base" | "fast" | "base-nightly" => format!("inspyrenet-{mode}"),
-                _ => {
-                    return Err(invalid(format!(
-                        "INSPIRENET_MODE {mode:?} is not known: use base, fast or base-nightly"
-                    )));
-                }
-            },
-            (None, None) => model::DEFAULT.to_owned(),
-        };
-        let mut manifest = self.find(&name)?;
-        manifest.override_resize(self.inspyrenet_resize.as_deref(), self.target_size)?;
-        Ok(manifest)
-    }
-
-    /// A known manifest, or one that lies beside its weights (the exporter writes it there).
-    fn find(&self, name: &str) -> Result<Manifest> {
-        let made = self
-            .models_dir()
-            .map(|dir| dir.join(format!("{name}.toml")))
-            .ok()
-            .filter(|path| path.is_file());
-        match made {
-            Some(path) => model::find(&path.to_string_lossy()),
-            None => model::find(name),
-        }
-    }
-
+impl HomeArgs {
     /// The directory that holds models/ and lib/: as given, or the first that exists of
     /// `.cache` here, `.cache` above the program (a checkout), `share/cutout` beside the
     /// program's directory (an installation).
-    pub fn home(&self) -> Result<PathBuf> {
+    ///
+    /// Errors: `config_invalid` when there is none.
+    pub fn find(&self) -> Result<PathBuf> {
         if let Some(home) = &self.home {
             return Ok(home.clone());
         }
@@ -435,14 +412,36 @@ impl ModelArgs {
 
     /// Directory of the networks' files.
     pub fn models_dir(&self) -> Result<PathBuf> {
-        Ok(self.home()?.join("models"))
+        Ok(self.find()?.join("models"))
+    }
+}
+
+impl ModelArgs {
+    /// The manifest, with production's overrides applied.
+    pub fn manifest(&self) -> Result<Manifest> {
+        let name = match (&self.model, &self.inspyrenet_mode) {
+            (Some(model), _) => model.clone(),
+            (None, Some(mode)) => match mode.as_str() {
+                "base" | "fast" | "base-nightly" => format!("inspyrenet-{mode}"),
+                _ => {
+                    return Err(invalid(format!(
+                        "INSPIRENET_MODE {mode:?} is not known: use base, fast or base-nightly"
+                    )));
+                }
+            },
+            (None, None) => model::DEFAULT.to_owned(),
+        };
+        let models_dir = self.home.models_dir().ok();
+        let mut manifest = model::find(&name, models_dir.as_deref())?;
+        manifest.override_resize(self.inspyrenet_resize.as_deref(), self.target_size)?;
+        Ok(manifest)
     }
 
     /// Everything a session needs; `model_file` must have been verified by [`model::verify`].
     pub fn session(&self, manifest: Manifest, model_file: PathBuf) -> Result<SessionConfig> {
         let ort_library = match &self.ort_lib {
             Some(file) => file.clone(),
-            None => self.home()?.join("lib").join("libonnxruntime.so"),
+            None => self.home.find()?.join("lib").join("libonnxruntime.so"),
         };
         Ok(SessionConfig {
             ort_library,

@@ -45,12 +45,7 @@ fn photo(name: &str) -> Photo {
 /// The network's input for a photo, as RGB bytes, and its size.
 fn input(photo: &Photo, resize: &Value) -> (u32, u32, Vec<u8>) {
     let resize: Resize = serde_json::from_value(resize.clone()).unwrap();
-    let spec = InputSpec {
-        name: "pixels".into(),
-        layout: Layout::NhwcU8,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-    };
+    let spec = InputSpec::new(Layout::NhwcU8);
     let tensor = preprocess::to_tensor(photo, &spec, &resize).unwrap();
     match tensor.data {
         TensorData::NhwcU8(data) => (tensor.width, tensor.height, data),

@@ -70,12 +70,7 @@ fn walk(bytes: &[u8], output: &Output, matte: &Matte) -> encode::Encoded {
     let limits = Limits::default();
     let header = sniff(bytes, &limits).unwrap();
     let photo = decode(bytes, &header, &limits).unwrap();
-    let input = InputSpec {
-        name: "input".into(),
-        layout: TensorLayout::NhwcU8,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-    };
+    let input = InputSpec::new(TensorLayout::NhwcU8);
     let resize = Resize::Static {
         width: 128,
         height: 128,

@@ -64,20 +64,17 @@ fn twelve_megapixels_step_by_step() {
     let bytes = photo();
     let limits = Limits::default();
     let input = |layout| InputSpec {
-        name: "input".into(),
-        layout,
         mean: [128.0; 3],
         std: [256.0; 3],
+        ..InputSpec::new(layout)
     };
     let resize = Resize::Static {
         width: 1024,
         height: 1024,
     };
     let spec = OutputSpec {
-        name: "output".into(),
-        activation: Activation::Probability,
         min_max: true,
-        resize: MatteResize::Bilinear,
+        ..OutputSpec::new(Activation::Probability)
     };
     println!("JPEG of {} bytes", bytes.len());
     // The first round warms the thread pool up.

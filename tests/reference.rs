@@ -18,7 +18,7 @@ fn grey(path: &str) -> image::GrayImage {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn masks_are_those_of_the_reference_at_the_networks_size_and_at_full_size() {
-    let manifest = model::find(model::DEFAULT).unwrap();
+    let manifest = model::find(model::DEFAULT, None).unwrap();
     let home = file(".cache");
     let engine = Engine::start(SessionConfig {
         ort_library: home.join("lib/libonnxruntime.so"),

@@ -36,9 +36,9 @@ class Checkpoint:
 
 
 def published(mode: str) -> Checkpoint:
-    """The checkpoint of `mode`, from the `[checkpoint]` table of its manifest."""
+    """The checkpoint of `mode`, from the `[origin]` table of its manifest."""
     manifest = tomllib.loads((MANIFESTS / f"inspyrenet-{mode}.toml").read_text("utf-8"))
-    table = manifest["checkpoint"]
+    table = manifest["origin"]
     return Checkpoint(mode, table["url"], table["file"], table.get("md5"))
 
 

@@ -1,7 +1,7 @@
 """Manifests, which tell the worker how to use a graph: `models/*.toml` and those written here.
 
 A manifest in `models/` describes a network whose graph is yet to be made. The one that is written
-beside the graph has its size and digest, and no `checkpoint` table: the worker needs nothing more.
+beside the graph has its size and digest, and no `origin` table: the worker needs nothing more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def template(name: str) -> dict[str, Any]:
 
 def complete(manifest: dict[str, Any], graph: Path) -> dict[str, Any]:
     """The manifest with what only the finished graph tells."""
-    known = {key: value for key, value in manifest.items() if key != "checkpoint"}
+    known = {key: value for key, value in manifest.items() if key != "origin"}
     known |= {
         "file": graph.name,
         "bytes": graph.stat().st_size,

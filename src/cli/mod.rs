@@ -44,7 +44,7 @@ enum Cmd {
     Publish(Box<publish::PublishCmd>),
     /// Cut out photos here and now, without any queue
     Remove(Box<remove::RemoveCmd>),
-    /// List and check networks
+    /// List, describe, fetch and check networks
     Model(model_cmd::ModelCmd),
     /// Print the worker's effective configuration and where each value comes from
     Config(Box<config_cmd::ConfigCmd>),
@@ -121,7 +121,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             Cmd::Worker(cmd) => cmd.run(&context).await,
             Cmd::Publish(cmd) => cmd.run(&context).await,
             Cmd::Remove(cmd) => cmd.run(&context).await,
-            Cmd::Model(cmd) => cmd.run().await,
+            Cmd::Model(cmd) => cmd.run(&context).await,
             Cmd::Config(cmd) => cmd.run(&context),
             Cmd::Bench(cmd) => cmd.run(&context).await,
         }
@@ -156,7 +156,7 @@ async fn start_engine(args: &ModelArgs) -> crate::error::Result<Engine> {
 /// Finds and verifies what a session is made from.
 async fn session_config(args: &ModelArgs) -> crate::error::Result<SessionConfig> {
     let manifest = args.manifest()?;
-    let models_dir = args.models_dir()?;
+    let models_dir = args.home.models_dir()?;
     let (manifest, file) = tokio::task::spawn_blocking(move || {
         model::verify(&manifest, &models_dir).map(|file| (manifest, file))
     })

@@ -32,7 +32,10 @@ pub struct SessionConfig {
 /// A loaded network.
 pub struct Session {
     session: OrtSession,
-    manifest: Manifest,
+    /// The graph's name for the input.
+    input: String,
+    /// The graph's name for the matte.
+    output: String,
     provider: Provider,
     /// Only the matte: ISNet offers twelve more outputs, which would be kept and copied.
     wanted: RunOptions<HasSelectedOutputs>,
@@ -55,18 +58,17 @@ impl Session {
         for provider in provider::candidates(config.provider, &config.ort_library)? {
             match build(&environment, config, provider) {
                 Ok(session) => {
-                    check_ports(&session, &config.manifest)?;
+                    let (input, output) = ports(&session, &config.manifest)?;
                     let wanted = RunOptions::new()
                         .map_err(|error| {
                             Error::new(Code::EngineDead, "ONNX Runtime refuses run options")
                                 .caused_by(error)
                         })?
-                        .with_outputs(
-                            OutputSelector::no_default().with(&config.manifest.output.name),
-                        );
+                        .with_outputs(OutputSelector::no_default().with(&output));
                     return Ok(Self {
                         session,
-                        manifest: config.manifest.clone(),
+                        input,
+                        output,
                         provider,
                         wanted,
                     });
@@ -138,12 +140,9 @@ impl Session {
         };
         let outputs = self
             .session
-            .run_with_options(
-                ort::inputs![self.manifest.input.name.as_str() => input],
-                &self.wanted,
-            )
+            .run_with_options(ort::inputs![self.input.as_str() => input], &self.wanted)
             .map_err(failed)?;
-        let output = &outputs[self.manifest.output.name.as_str()];
+        let output = &outputs[self.output.as_str()];
         let (shape, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
         // [1, 1, H, W] or [1, H, W]: the last two axes are the picture.
         let (matte_height, matte_width) = match **shape {
@@ -235,57 +234,69 @@ fn build(
     builder.commit_from_file(&config.model_file)
 }
 
-fn check_ports(session: &OrtSession, manifest: &Manifest) -> Result<()> {
-    let names = |ports: &[Outlet]| {
-        ports
-            .iter()
-            .map(|p| format!("{} {}", p.name(), port(p).shape))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let wrong = |what: &str, name: &str, has: String| {
-        Error::new(
-            Code::ModelInvalid,
-            format!(
-                "the manifest of {} names the {what} {name:?}, but the graph in {} has: {has}; correct the manifest",
-                manifest.name, manifest.file
-            ),
-        )
-    };
-    let Some(input) = session
-        .inputs()
-        .iter()
-        .find(|p| p.name() == manifest.input.name)
-    else {
-        return Err(wrong(
-            "input",
-            &manifest.input.name,
-            names(session.inputs()),
-        ));
-    };
-    if !session
-        .outputs()
-        .iter()
-        .any(|p| p.name() == manifest.output.name)
-    {
-        return Err(wrong(
-            "output",
-            &manifest.output.name,
-            names(session.outputs()),
-        ));
-    }
+/// The names of the input and the output to use: the manifest's, which the graph must have, or
+/// the graph's first.
+fn ports(session: &OrtSession, manifest: &Manifest) -> Result<(String, String)> {
+    let input = find_port(
+        "input",
+        session.inputs(),
+        manifest.input.name.as_deref(),
+        manifest,
+    )?;
+    let output = find_port(
+        "output",
+        session.outputs(),
+        manifest.output.name.as_deref(),
+        manifest,
+    )?;
     let wanted = match manifest.input.layout {
         Layout::NchwF32 => TensorElementType::Float32,
         Layout::NhwcU8 => TensorElementType::Uint8,
     };
     match input.dtype() {
-        ValueType::Tensor { ty, shape, .. } if *ty == wanted && shape.len() == 4 => Ok(()),
-        _ => Err(wrong(
-            &format!("layout {:?} for input", manifest.input.layout),
-            &manifest.input.name,
-            port(input).shape,
+        ValueType::Tensor { ty, shape, .. } if *ty == wanted && shape.len() == 4 => {
+            Ok((input.name().to_owned(), output.name().to_owned()))
+        }
+        _ => Err(Error::new(
+            Code::ModelInvalid,
+            format!(
+                "the manifest {} gives the input {:?} the layout {:?}, but in the graph {} it is {}; correct input.layout in the manifest",
+                manifest.read_from,
+                input.name(),
+                manifest.input.layout,
+                manifest.file,
+                port(input).shape
+            ),
         )),
     }
+}
+
+fn find_port<'a>(
+    what: &str,
+    ports: &'a [Outlet],
+    name: Option<&str>,
+    manifest: &Manifest,
+) -> Result<&'a Outlet> {
+    let found = match name {
+        Some(name) => ports.iter().find(|port| port.name() == name),
+        None => ports.first(),
+    };
+    found.ok_or_else(|| {
+        let has: Vec<_> = ports
+            .iter()
+            .map(|p| format!("{} {}", p.name(), port(p).shape))
+            .collect();
+        Error::new(
+            Code::ModelInvalid,
+            format!(
+                "the manifest {} names the {what} {:?}, but the graph {} has: {}; correct {what}.name in the manifest",
+                manifest.read_from,
+                name.unwrap_or_default(),
+                manifest.file,
+                has.join(", ")
+            ),
+        )
+    })
 }
 
 fn port(outlet: &Outlet) -> Port {

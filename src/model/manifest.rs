@@ -48,20 +48,64 @@ pub enum Layout {
     NhwcU8,
 }
 
+/// How a photo is resampled to the network's size. Both are Pillow's, antialiased when shrinking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InputFilter {
+    /// Pillow's `BILINEAR`, as transparent-background does.
+    #[default]
+    Bilinear,
+    /// Pillow's `LANCZOS` (a = 3), as rembg does.
+    Lanczos,
+}
+
+/// What a channel's full intensity is, before mean and standard deviation are applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InputRange {
+    /// 255, whatever the photo holds.
+    #[default]
+    Full,
+    /// The largest value in the resized photo, over all channels, is stretched to 255: rembg
+    /// divides by it (`im / max(np.max(im), 1e-6)` in its sessions/base.py).
+    ImageMax,
+}
+
 /// The network's input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputSpec {
-    /// The graph's name for it.
-    pub name: String,
+    /// The graph's name for it; the graph's first input where the manifest gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Element type and axis order.
     pub layout: Layout,
+    /// How a photo is resampled.
+    #[serde(default)]
+    pub filter: InputFilter,
+    /// What counts as full intensity.
+    #[serde(default)]
+    pub range: InputRange,
     /// Subtracted from each channel (R, G, B), in units of 0..255. Unused for `nhwc-u8`.
     #[serde(default)]
     pub mean: [f32; 3],
     /// Each channel is divided by this after the mean is taken off, in units of 0..255.
     #[serde(default = "ones")]
     pub std: [f32; 3],
+}
+
+impl InputSpec {
+    /// An input about which a manifest says nothing but the layout.
+    pub const fn new(layout: Layout) -> Self {
+        Self {
+            name: None,
+            layout,
+            filter: InputFilter::Bilinear,
+            range: InputRange::Full,
+            mean: [0.0; 3],
+            std: ones(),
+        }
+    }
 }
 
 const fn ones() -> [f32; 3] {
@@ -87,14 +131,17 @@ pub enum MatteResize {
     Bilinear,
     /// Bilinear with corners aligned, not antialiased (`torch` `align_corners=True`).
     BilinearAlignCorners,
+    /// Cut down to bytes first, then PIL's `LANCZOS` (a = 3), as rembg does.
+    Lanczos,
 }
 
 /// The network's output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputSpec {
-    /// The graph's name for it.
-    pub name: String,
+    /// The graph's name for it; the graph's first output where the manifest gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// What the values mean.
     pub activation: Activation,
     /// Stretch each image's values to 0..1 by its own minimum and maximum.
@@ -103,6 +150,18 @@ pub struct OutputSpec {
     /// How the matte grows back.
     #[serde(default)]
     pub resize: MatteResize,
+}
+
+impl OutputSpec {
+    /// An output about which a manifest says nothing but the activation.
+    pub const fn new(activation: Activation) -> Self {
+        Self {
+            name: None,
+            activation,
+            min_max: false,
+            resize: MatteResize::Bilinear,
+        }
+    }
 }
 
 /// A network: its file and how to feed it.
@@ -129,37 +188,42 @@ pub struct Manifest {
     pub input: InputSpec,
     /// The network's output.
     pub output: OutputSpec,
+    /// What it was read from, for messages: a path, or the name of an embedded manifest.
+    #[serde(skip)]
+    pub read_from: String,
 }
 
 impl Manifest {
-    /// Parses and checks a manifest. `origin` names it in errors.
-    pub fn parse(text: &str, origin: &str) -> Result<Self> {
-        let manifest: Self = toml::from_str(text).map_err(|error| {
-            Error::new(
-                Code::ModelInvalid,
-                format!("the manifest {origin} is not valid: {}", error.message()),
-            )
-            .caused_by(error)
-        })?;
-        manifest.check(origin)?;
+    /// Parses and checks a manifest. `read_from` names it in errors.
+    ///
+    /// Errors: `model_invalid` for anything but TOML with exactly the known keys and values.
+    pub fn parse(text: &str, read_from: &str) -> Result<Self> {
+        let mut manifest: Self = parse_toml(text, read_from)?;
+        read_from.clone_into(&mut manifest.read_from);
+        manifest.check()?;
         Ok(manifest)
     }
 
-    fn check(&self, origin: &str) -> Result<()> {
+    /// Errors: `model_invalid` for values that no network can have.
+    pub(super) fn check(&self) -> Result<()> {
         let positive = |n: u32| n > 0;
-        let wrong = if self.sha256.len() != 64
+        let wrong = if !is_file_name(&self.name) {
+            "name must be one word, because it names files: no directories, no white space"
+        } else if self.sha256.len() != 64
             || !self
                 .sha256
                 .bytes()
                 .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         {
             "sha256 must be 64 lower-case hex digits"
-        } else if self.file.is_empty() || self.file.contains(['/', '\\']) {
+        } else if !is_file_name(&self.file) {
             "file must be a file name without directories"
         } else if self.input.std.iter().any(|&s| !s.is_normal()) {
             "input.std must be finite and not zero"
         } else if self.input.mean.iter().any(|m| !m.is_finite()) {
             "input.mean must be finite"
+        } else if self.input.layout == Layout::NhwcU8 && self.input.range != InputRange::Full {
+            "input.range can be image-max only for nchw-f32: a graph of u8 pixels normalises by itself"
         } else if !match self.resize {
             Resize::Static { width, height } => positive(width) && positive(height),
             Resize::Dynamic { short, multiple } => positive(multiple) && short >= multiple,
@@ -170,7 +234,7 @@ impl Manifest {
         };
         Err(Error::new(
             Code::ModelInvalid,
-            format!("the manifest {origin} is not valid: {wrong}"),
+            format!("the manifest {} is not valid: {wrong}", self.read_from),
         ))
     }
 
@@ -232,6 +296,30 @@ impl Manifest {
     }
 }
 
+/// TOML to a type; what does not fit is told with its place in the text.
+pub(super) fn parse_toml<T: serde::de::DeserializeOwned>(text: &str, read_from: &str) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
+        let line = error
+            .span()
+            .map(|span| text[..span.start].matches('\n').count() + 1);
+        let place = line.map_or_else(String::new, |line| format!(", line {line}"));
+        Error::new(
+            Code::ModelInvalid,
+            format!(
+                "the manifest {read_from} is not valid{place}: {}",
+                error.message()
+            ),
+        )
+    })
+}
+
+/// Whether it can name a file in the models directory, and nothing outside it.
+pub(super) fn is_file_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('.')
+        && !text.contains(|c: char| matches!(c, '/' | '\\') || c.is_whitespace() || c.is_control())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +341,17 @@ mod tests {
                 "without directories",
             ),
             ("std = [256.0,", "std = [0.0,", "std"),
+            ("name = \"isnet-medium\"", "name = \"a b\"", "one word"),
+            (
+                "layout = \"nchw-f32\"",
+                "layout = \"nhwc-u8\"\nrange = \"image-max\"",
+                "image-max",
+            ),
+            (
+                "layout = \"nchw-f32\"",
+                "layout = \"nchw-f32\"\nfilter = \"nearest\"",
+                "expected `bilinear` or `lanczos`",
+            ),
         ] {
             let text = isnet().replacen(from, to, 1);
             assert_ne!(text, isnet(), "{from}");

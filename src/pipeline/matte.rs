@@ -59,14 +59,18 @@ pub fn finish(matte: &mut Matte, spec: &OutputSpec) -> Result<()> {
 ///
 /// Works row by row: beside the answer it holds one row of the matte's width for each thread.
 /// `Bilinear` rounds to nearest; `BilinearAlignCorners` cuts off, as transparent-background
-/// does (`(pred * 255).astype(uint8)`).
+/// does (`(pred * 255).astype(uint8)`). `Lanczos` cuts off before it resizes, as rembg does.
 pub fn to_full_size(matte: &Matte, width: u32, height: u32, resize: MatteResize) -> Vec<u8> {
+    if resize == MatteResize::Lanczos {
+        return lanczos_of_bytes(matte, width, height);
+    }
     let columns = Taps::new(matte.width, width, resize);
     let rows = Taps::new(matte.height, height, resize);
     let rounding = match resize {
         MatteResize::Bilinear => 0.5,
         // Cutting off, but not for the last bits of an f32: a 1.0 must come out as 255.
         MatteResize::BilinearAlignCorners => 1.0 / 1024.0,
+        MatteResize::Lanczos => unreachable!("answered above"),
     };
     let stride = matte.width as usize;
     let mut alpha = vec![0; width as usize * height as usize];
@@ -94,6 +98,80 @@ pub fn to_full_size(matte: &Matte, width: u32, height: u32, resize: MatteResize)
     alpha
 }
 
+/// rembg's way back: `Image.fromarray((pred * 255).astype("uint8")).resize(size, LANCZOS)`.
+///
+/// Lanczos overshoots at every edge, so it matters that Pillow goes first across, then down, and
+/// stores bytes between: beside the answer this holds those, one row of the photo's width for
+/// each of the matte's.
+fn lanczos_of_bytes(matte: &Matte, width: u32, height: u32) -> Vec<u8> {
+    let (stride, wide) = (matte.width as usize, width as usize);
+    let mut alpha = vec![0; wide * height as usize];
+    if alpha.is_empty() || matte.values.is_empty() {
+        return alpha;
+    }
+    let columns = Taps::half_pixel(matte.width, width, &LANCZOS);
+    let rows = Taps::half_pixel(matte.height, height, &LANCZOS);
+    let mut across = vec![0; wide * matte.height as usize];
+    across
+        .par_chunks_exact_mut(wide)
+        .zip(matte.values.par_chunks_exact(stride))
+        .for_each_init(
+            || vec![0.0f32; stride],
+            |levels, (out, values)| {
+                for (level, value) in levels.iter_mut().zip(values) {
+                    *level = (value * 255.0).floor();
+                }
+                columns.spread(levels, 0.5, out);
+            },
+        );
+    alpha.par_chunks_exact_mut(wide).enumerate().for_each_init(
+        || vec![0.0f32; wide],
+        |blend, (y, out)| {
+            let (first, weights) = rows.at(y);
+            blend.fill(0.5);
+            for (row, weight) in weights.iter().enumerate() {
+                let source = &across[(first + row) * wide..][..wide];
+                for (sum, &level) in blend.iter_mut().zip(source) {
+                    *sum += f32::from(level) * weight;
+                }
+            }
+            for (out, sum) in out.iter_mut().zip(blend) {
+                *out = *sum as u8;
+            }
+        },
+    );
+    alpha
+}
+
+/// One of Pillow's filters: how far it reaches, in source pixels when not shrinking, and its
+/// value at a distance.
+struct Kernel {
+    reach: f64,
+    at: fn(f64) -> f64,
+}
+
+/// Pillow's `BILINEAR`.
+const TRIANGLE: Kernel = Kernel {
+    reach: 1.0,
+    at: |x| (1.0 - x.abs()).max(0.0),
+};
+
+/// Pillow's `LANCZOS`: a sinc windowed by a sinc three times as wide.
+const LANCZOS: Kernel = Kernel {
+    reach: 3.0,
+    at: |x| {
+        let sinc = |x: f64| {
+            let x = x * std::f64::consts::PI;
+            if x == 0.0 { 1.0 } else { x.sin() / x }
+        };
+        if x.abs() < 3.0 {
+            sinc(x) * sinc(x / 3.0)
+        } else {
+            0.0
+        }
+    },
+};
+
 /// For each target position: the first source position, and the weights from there on. All
 /// targets have the same number of weights, so that the inner loop has no surprises.
 struct Taps {
@@ -105,16 +183,18 @@ struct Taps {
 impl Taps {
     fn new(source: u32, target: u32, resize: MatteResize) -> Self {
         match resize {
-            MatteResize::Bilinear => Self::half_pixel(source, target),
+            MatteResize::Bilinear => Self::half_pixel(source, target, &TRIANGLE),
+            MatteResize::Lanczos => Self::half_pixel(source, target, &LANCZOS),
             MatteResize::BilinearAlignCorners => Self::align_corners(source, target),
         }
     }
 
-    /// Pillow's triangle filter (`precompute_coeffs` in its Resample.c): as wide as the step
-    /// when shrinking, two taps when growing.
-    fn half_pixel(source: u32, target: u32) -> Self {
+    /// Pillow's filters (`precompute_coeffs` in its Resample.c): stretched by the step when
+    /// shrinking, never squeezed.
+    fn half_pixel(source: u32, target: u32, kernel: &Kernel) -> Self {
         let scale = f64::from(source) / f64::from(target.max(1));
-        let support = scale.max(1.0);
+        let stretch = scale.max(1.0);
+        let support = kernel.reach * stretch;
         let width = (support.ceil() as usize * 2 + 1).min(source as usize);
         let mut taps = Self::empty(target, width);
         for x in 0..target {
@@ -127,7 +207,7 @@ impl Taps {
                 if !(start..end).contains(&i) {
                     return 0.0;
                 }
-                (1.0 - ((f64::from(i) - centre + 0.5) / support).abs()).max(0.0)
+                (kernel.at)((f64::from(i) - centre + 0.5) / stretch)
             };
             let weights = (first..first + width as u32).map(weight);
             let sum: f64 = weights.clone().sum();
@@ -193,10 +273,8 @@ mod tests {
 
     fn spec(activation: Activation, min_max: bool) -> OutputSpec {
         OutputSpec {
-            name: "output".into(),
-            activation,
             min_max,
-            resize: MatteResize::Bilinear,
+            ..OutputSpec::new(activation)
         }
     }
 
@@ -281,6 +359,26 @@ mod tests {
     }
 
     #[test]
+    fn a_matte_goes_back_as_rembgs_does() {
+        let values = fixtures::read("rembg_answer.f32");
+        let (values, _) = values.as_chunks::<4>();
+        let values = values.iter().map(|v| f32::from_le_bytes(*v)).collect();
+        let mut small = matte(16, 12, values);
+        let text = include_str!("../../models/birefnet-general.toml");
+        let spec = crate::model::origin::Published::parse(text, "birefnet-general")
+            .unwrap()
+            .output;
+        finish(&mut small, &spec).unwrap();
+        for (width, height) in [(50, 33), (5, 4), (3, 40), (16, 12)] {
+            let file = fixtures::read(&format!("rembg_mask_{width}x{height}.png"));
+            let expected = image::load_from_memory(&file).unwrap().into_luma8();
+            let alpha = to_full_size(&small, width, height, spec.resize);
+            let worst = fixtures::difference(&alpha, expected.as_raw());
+            assert!(worst <= 1, "{width}×{height}: {worst}");
+        }
+    }
+
+    #[test]
     fn shrinking_averages_instead_of_skipping() {
         let stripes = matte(8, 1, [0.0, 1.0].repeat(4));
         let alpha = to_full_size(&stripes, 2, 1, MatteResize::Bilinear);
@@ -290,11 +388,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_size_keeps_a_flat_matte_flat(
-            from in (1u32..40, 1u32..40), to in (1u32..90, 1u32..90), level in 0u8..=255, corners in any::<bool>(),
+            from in (1u32..40, 1u32..40), to in (1u32..90, 1u32..90), level in 0u8..=255, way in 0..3usize,
         ) {
-            let value = f32::from(level) / 255.0;
+            // A quarter of a level above, so that cutting off does not lose one to the last bit.
+            let value = (f32::from(level) + 0.25) / 255.0;
             let flat = matte(from.0, from.1, vec![value; (from.0 * from.1) as usize]);
-            let resize = if corners { MatteResize::BilinearAlignCorners } else { MatteResize::Bilinear };
+            let resize = [MatteResize::Bilinear, MatteResize::BilinearAlignCorners, MatteResize::Lanczos][way];
             let alpha = to_full_size(&flat, to.0, to.1, resize);
             prop_assert_eq!(alpha.len(), (to.0 * to.1) as usize);
             prop_assert!(alpha.iter().all(|&a| a == level), "{:?}", alpha);

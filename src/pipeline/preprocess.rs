@@ -2,7 +2,7 @@
 
 use crate::engine::tensor::{Tensor, TensorData};
 use crate::error::Result;
-use crate::model::manifest::{InputSpec, Layout, Resize};
+use crate::model::manifest::{InputFilter, InputRange, InputSpec, Layout, Resize};
 
 use super::decode::Photo;
 use super::resample::{self, Filter};
@@ -46,14 +46,18 @@ pub fn target_size(width: u32, height: u32, resize: &Resize) -> (u32, u32) {
 
 /// The photo at the network's size, in its layout.
 ///
-/// The resampling is Pillow's antialiased `BILINEAR` (within one level of 255), which is what
-/// the networks were published with.
+/// The resampling is Pillow's antialiased `BILINEAR` or `LANCZOS` (within one level of 255),
+/// whichever the network was published with.
 pub fn to_tensor(photo: &Photo, input: &InputSpec, resize: &Resize) -> Result<Tensor> {
     let (width, height) = target_size(photo.width, photo.height, resize);
     let flat = photo.flattened(NEUTRAL_GREY);
     let rgb = flat.as_deref().unwrap_or(&photo.rgb);
     let from = (photo.width, photo.height);
-    let pixels = resample::rgb(rgb, from, (width, height), Filter::Bilinear)?;
+    let filter = match input.filter {
+        InputFilter::Bilinear => Filter::Bilinear,
+        InputFilter::Lanczos => Filter::Lanczos,
+    };
+    let pixels = resample::rgb(rgb, from, (width, height), filter)?;
     let data = match input.layout {
         Layout::NhwcU8 => TensorData::NhwcU8(pixels),
         Layout::NchwF32 => TensorData::NchwF32(normalised(&pixels, input)),
@@ -65,14 +69,21 @@ pub fn to_tensor(photo: &Photo, input: &InputSpec, resize: &Resize) -> Result<Te
     })
 }
 
-/// Planes of `(x - mean) / std`.
+/// Planes of `(x - mean) / std`, where the brightest x is 255 if the network wants it so.
 fn normalised(pixels: &[u8], input: &InputSpec) -> Vec<f32> {
+    let stretch = match input.range {
+        InputRange::Full => 1.0,
+        // A black photo stays black: rembg divides it by 1e-6 for the same reason.
+        InputRange::ImageMax => {
+            255.0 / f32::from(pixels.iter().copied().max().unwrap_or(255).max(1))
+        }
+    };
     let (pixels, _) = pixels.as_chunks::<3>();
     let mut planes = Vec::with_capacity(pixels.len() * 3);
     for channel in 0..3 {
         // 256 possible values: a table spares a division a pixel.
         let (mean, std) = (input.mean[channel], input.std[channel]);
-        let table: [f32; 256] = std::array::from_fn(|x| (x as f32 - mean) / std);
+        let table: [f32; 256] = std::array::from_fn(|x| (x as f32 * stretch - mean) / std);
         planes.extend(
             pixels
                 .iter()
@@ -95,10 +106,9 @@ mod tests {
 
     fn input(layout: Layout) -> InputSpec {
         InputSpec {
-            name: "input".into(),
-            layout,
             mean: [128.0, 100.0, 0.0],
             std: [256.0, 2.0, 1.0],
+            ..InputSpec::new(layout)
         }
     }
 
@@ -173,6 +183,54 @@ mod tests {
             let expected = fixtures::rgb(&format!("resize_{width}x{height}.png"));
             let worst = fixtures::difference(&pixels, &expected);
             assert!(worst <= 1, "{width}×{height}: {worst}");
+        }
+    }
+
+    #[test]
+    fn rembgs_networks_get_what_rembg_gives_them() {
+        // `normalize` of rembg's sessions/base.py with the numbers of sessions/u2net.py, run by
+        // tests/reference/make_rembg.py on a photo that is nowhere white.
+        let source = fixtures::rgb("rembg_photo.png");
+        let photo = Photo {
+            width: source.width(),
+            height: source.height(),
+            rgb: source.into_raw(),
+            alpha: None,
+        };
+        let text = include_str!("../../models/u2net.toml");
+        let u2net = crate::model::origin::Published::parse(text, "u2net").unwrap();
+        for (width, height) in [(24, 18), (70, 12)] {
+            let resize = Resize::Static { width, height };
+            let tensor = to_tensor(&photo, &u2net.input, &resize).unwrap();
+            let TensorData::NchwF32(values) = tensor.data else {
+                panic!("another layout than asked for");
+            };
+            let expected = fixtures::read(&format!("rembg_input_{width}x{height}.f32"));
+            let (expected, _) = expected.as_chunks::<4>();
+            assert_eq!(values.len(), expected.len());
+            // One level of the resized photo, in units of its own maximum and the smallest std.
+            let level = 1.0 / 180.0 / 0.224;
+            for (value, expected) in values.iter().zip(expected) {
+                let expected = f32::from_le_bytes(*expected);
+                assert!((value - expected).abs() <= level, "{value} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_black_photo_is_black_whatever_its_maximum() {
+        let spec = InputSpec {
+            range: InputRange::ImageMax,
+            ..InputSpec::new(Layout::NchwF32)
+        };
+        let resize = Resize::Static {
+            width: 2,
+            height: 1,
+        };
+        for (level, expected) in [(0, 0.0), (51, 255.0), (255, 255.0)] {
+            let photo = plain(4, 4, [level; 3]);
+            let tensor = to_tensor(&photo, &spec, &resize).unwrap();
+            assert_eq!(tensor.data, TensorData::NchwF32(vec![expected; 6]));
         }
     }
 
