@@ -191,21 +191,9 @@ impl Worker {
                     self.refuse(message, known.as_ref(), &error, arrival, ingress, begun)
                         .await
                 }
-                Class::Retryable => {
-                    tracing::warn!(
-                        code = %error.code(), class = %error.class(), error = error.chain(),
-                        "the job failed and goes back to the queue"
-                    );
-                    self.metrics.retry(RetryOp::Job, error.code());
-                    self.metrics.job_finished(
-                        Outcome::Retried,
-                        Some(error.code()),
-                        ingress,
-                        begun.elapsed(),
-                    );
-                    Ok(Verdict::Nack)
+                Class::Retryable | Class::Fatal => {
+                    self.give_back(RetryOp::Job, error, ingress, begun)
                 }
-                Class::Fatal => Err(error),
             },
         }
     }
@@ -239,7 +227,7 @@ impl Worker {
     ) -> Result<Verdict> {
         let publishing = Instant::now();
         if let Err(error) = self.egress.publish_result(result).await {
-            return self.unpublished(RetryOp::PublishResult, error, ingress, begun);
+            return self.give_back(RetryOp::PublishResult, error, ingress, begun);
         }
         self.metrics.stage(Stage::Publish, publishing.elapsed());
         self.metrics
@@ -279,10 +267,10 @@ impl Worker {
             timings,
         );
         if let Err(error) = self.egress.publish_result(&result).await {
-            return self.unpublished(RetryOp::PublishResult, error, ingress, begun);
+            return self.give_back(RetryOp::PublishResult, error, ingress, begun);
         }
         if let Err(error) = self.egress.dead_letter(message, error).await {
-            return self.unpublished(RetryOp::DeadLetter, error, ingress, begun);
+            return self.give_back(RetryOp::DeadLetter, error, ingress, begun);
         }
         self.metrics.dead_letter(error.code());
         self.metrics.job_finished(
@@ -296,8 +284,9 @@ impl Worker {
         Ok(Verdict::Ack)
     }
 
-    /// The answer itself could not be published: without it the message must not be acked.
-    fn unpublished(
+    /// Lets the job come again after what `op` met; also when only its answer could not be
+    /// published, as without one the message must not be acked. A fatal error comes back.
+    fn give_back(
         &self,
         op: RetryOp,
         error: Error,
@@ -307,7 +296,10 @@ impl Worker {
         if error.class() == Class::Fatal {
             return Err(error);
         }
-        tracing::warn!(code = %error.code(), error = error.chain(), "the result could not be published; the job goes back to the queue");
+        tracing::warn!(
+            op = op.as_str(), code = %error.code(), class = %error.class(), error = error.chain(),
+            "the job failed and goes back to the queue"
+        );
         self.metrics.retry(op, error.code());
         self.metrics.job_finished(
             Outcome::Retried,

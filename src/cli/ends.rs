@@ -18,6 +18,7 @@ use crate::store::gcs::{GcsConfig, GcsStore};
 
 /// Uploads are watched for here, relative to the root, and outputs go there.
 const INBOX: &str = "inbox";
+const OUTBOX: &str = "outbox";
 const LOCAL_TEMPLATE: &str = "outbox/{dir}/{stem}.cutout.{ext}";
 const CLOUD_TEMPLATE: &str = "{dir}/{stem}.cutout.{ext}";
 
@@ -129,25 +130,12 @@ pub async fn connect(
 }
 
 async fn local(queue: &QueueArgs, worker: &WorkerArgs) -> Result<Ends> {
-    for folder in [INBOX, "outbox"] {
-        let folder = queue.root.join(folder);
-        std::fs::create_dir_all(&folder).map_err(|error| {
-            Error::new(
-                Code::ConfigInvalid,
-                format!(
-                    "cannot create {}: choose another --root (CUTOUT_ROOT)",
-                    folder.display()
-                ),
-            )
-            .caused_by(error)
-        })?;
-    }
+    create_folder(&queue.root)?;
     let store = Arc::new(DirStore::open(&queue.root)?);
+    create_folder(&store.root().join(OUTBOX))?;
     store.probe(None).await?;
-    // The store's own name of the root is absolute and free of links, as file events name it.
-    let root = store.root().to_owned();
-    let jobs = open_queue(&root).await?;
-    let inbox = Inbox::watch(&root, INBOX, jobs.clone()).await?;
+    let jobs = open_queue(store.root()).await?;
+    let inbox = Inbox::watch(store.root(), INBOX, jobs.clone()).await?;
     let config = LocalIngressConfig {
         max_attempts: worker.max_attempts,
         ..LocalIngressConfig::default()
@@ -163,7 +151,16 @@ async fn local(queue: &QueueArgs, worker: &WorkerArgs) -> Result<Ends> {
 /// The queue lies in the store's own folder, where no job can name it.
 async fn open_queue(root: &Path) -> Result<LocalQueue> {
     let folder = root.join(crate::object::RESERVED_DIR);
-    std::fs::create_dir_all(&folder).map_err(|error| {
+    create_folder(&folder)?;
+    let opening =
+        tokio::task::spawn_blocking(move || LocalQueue::open(folder.join("queue.sqlite")));
+    opening.await.map_err(|error| {
+        Error::new(Code::Internal, "the queue could not be opened").caused_by(error)
+    })?
+}
+
+fn create_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| {
         Error::new(
             Code::ConfigInvalid,
             format!(
@@ -172,12 +169,7 @@ async fn open_queue(root: &Path) -> Result<LocalQueue> {
             ),
         )
         .caused_by(error)
-    })?;
-    let opening =
-        tokio::task::spawn_blocking(move || LocalQueue::open(folder.join("queue.sqlite")));
-    opening.await.map_err(|error| {
-        Error::new(Code::Internal, "the queue could not be opened").caused_by(error)
-    })?
+    })
 }
 
 async fn cloud(
@@ -268,7 +260,7 @@ pub async fn publisher(queue: &QueueArgs, topic: &str) -> Result<Arc<dyn JobPubl
                 ),
             ));
         }
-        IngressKind::Local => Arc::new(open_queue(&queue.root).await?),
+        IngressKind::Local => Arc::new(open_queue(DirStore::open(&queue.root)?.root()).await?),
         IngressKind::PubSub => {
             let config = PubSubConfig {
                 jobs_topic: Some(topic.to_owned()),

@@ -7,15 +7,19 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::config::{self, CommonArgs, LimitArgs, ModelArgs};
+use crate::config::{self, CommonArgs, LimitArgs, ModelArgs, cores};
 use crate::engine::Engine;
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error};
 use crate::job::{Format, Kind, Output, Padding, Size};
 use crate::model;
 use crate::pipeline::budget::Budget;
+use crate::pipeline::cpu::CpuPool;
+use crate::pipeline::cutout::Cutter;
+use crate::pipeline::decode::Limits;
 use crate::side::memory::MemoryReading;
 use crate::telemetry::logs::{self, LogConfig};
+use crate::telemetry::metrics::Metrics;
 
 mod bench;
 mod config_cmd;
@@ -173,8 +177,18 @@ fn photo_bytes(args: &LimitArgs) -> u64 {
     }
 }
 
-fn photo_budget(args: &LimitArgs) -> Budget {
-    Budget::new(photo_bytes(args))
+/// Everything that turns photos into cut-outs, on all cores.
+fn cutter(engine: Engine, limits: &LimitArgs, memory: u64, metrics: Metrics) -> Cutter {
+    Cutter {
+        engine,
+        memory: Budget::new(memory),
+        cpu: CpuPool::new(cores()),
+        limits: Limits {
+            max_pixels: limits.max_pixels,
+            ..Limits::default()
+        },
+        metrics,
+    }
 }
 
 /// A bar that says how far, how fast and how long still.

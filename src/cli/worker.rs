@@ -9,16 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::ends::{self, Ends};
 use super::{Context, photo_bytes, start_engine};
-use crate::config::{LimitArgs, ModelArgs, QueueArgs, WorkerArgs, cores};
+use crate::config::{LimitArgs, ModelArgs, QueueArgs, WorkerArgs};
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Code, Error, Result};
 use crate::ingress::notification::SkipReason;
 use crate::model::manifest::{Manifest, Resize};
 use crate::pipeline::Pipeline;
 use crate::pipeline::budget::Budget;
-use crate::pipeline::cpu::CpuPool;
-use crate::pipeline::cutout::Cutter;
-use crate::pipeline::decode::Limits;
 use crate::side::health::{Pulse, QueueStatus};
 use crate::side::server;
 use crate::side::state::{ModelInfo, Phase, SideState};
@@ -218,16 +215,7 @@ impl WorkerCmd {
         );
         Pipeline {
             store,
-            cutter: Cutter {
-                engine,
-                memory: Budget::new(pixels),
-                cpu: CpuPool::new(cores()),
-                limits: Limits {
-                    max_pixels: self.limits.max_pixels,
-                    ..Limits::default()
-                },
-                metrics: metrics.clone(),
-            },
+            cutter: super::cutter(engine, &self.limits, pixels, metrics.clone()),
             downloads: Budget::new(downloads),
             policy: plan.policy.clone(),
             max_file_bytes: self.limits.max_file_bytes.as_u64(),
