@@ -8,6 +8,7 @@ cd "$(dirname "$0")/../.."
 environment=$(models/export/environment.sh)
 rm -f .cache/parity-*
 "$environment/bin/python" -m unittest discover -s models/export/tests -t .
+"$environment/bin/python" tests/parity/make_graphs.py
 "$environment/bin/python" tests/parity/make_fixture.py
 "$environment/bin/python" tests/parity/check_onnx.py "$@"
 "$environment/bin/python" tests/parity/check_onnx.py --precision fp16
