@@ -24,12 +24,13 @@ demo: ## Builds the worker and runs it on the sample photos, then leaves it runn
 	scripts/demo.sh
 
 test: setup lint scripts-test ## Runs every check and the whole suite, emulators included
-	cargo nextest run --locked
+	cargo nextest run --locked --features failpoints
 
 # Everything under `make test` uses the dev profile and one target folder, so nothing is built twice.
 lint: setup ## Checks formatting, lints, licences, sources and advisories
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+	cargo clippy --locked -- -D warnings
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 	scripts/check-advisories.sh
 

@@ -1,13 +1,16 @@
 //! Pulls deliveries, walks each through the pipeline, answers it: result first, ack last.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::crash::crash_point;
 use crate::error::{Class, Code, Error, Result};
 use crate::ingress::notification::{self, Admission, NotificationPolicy, SkipReason};
 use crate::ingress::{Delivery, Egress, Ingress, Lease, Message};
@@ -133,9 +136,14 @@ impl Worker {
             let _in_flight = self.metrics.in_flight_guard();
             let queued = queued_for(&message);
             self.metrics.queue_age(queued);
+            // The pool's threads catch panics of their own; this is for those of the walk itself.
+            let work = AssertUnwindSafe(self.work(&message, queued, ingress, begun)).catch_unwind();
             let verdict = tokio::select! {
                 biased;
-                verdict = self.work(&message, queued, ingress, begun) => verdict,
+                ended = work => ended.unwrap_or_else(|panic| {
+                    let defect = Error::of_panic(panic.as_ref());
+                    self.give_back(RetryOp::Job, defect, ingress, begun)
+                }),
                 () = give_up.cancelled() => {
                     tracing::warn!(code = Code::Draining.as_str(), "given back to the queue: the worker is shutting down");
                     self.metrics.job_finished(Outcome::Retried, Some(Code::Draining), ingress, begun.elapsed());
@@ -143,7 +151,10 @@ impl Worker {
                 }
             };
             match verdict {
-                Ok(verdict) => settle(lease, verdict).await,
+                Ok(verdict) => {
+                    settle(lease, verdict).await;
+                    crash_point!("message_acked");
+                }
                 Err(fatal) => {
                     tracing::error!(code = %fatal.code(), class = %fatal.class(), error = fatal.chain(), "the worker cannot go on");
                     self.metrics.job_finished(Outcome::Aborted, Some(fatal.code()), ingress, begun.elapsed());
@@ -229,6 +240,7 @@ impl Worker {
         if let Err(error) = self.egress.publish_result(result).await {
             return self.give_back(RetryOp::PublishResult, error, ingress, begun);
         }
+        crash_point!("result_published");
         self.metrics.stage(Stage::Publish, publishing.elapsed());
         self.metrics
             .job_finished(Outcome::from(result.status), None, ingress, begun.elapsed());
@@ -269,9 +281,11 @@ impl Worker {
         if let Err(error) = self.egress.publish_result(&result).await {
             return self.give_back(RetryOp::PublishResult, error, ingress, begun);
         }
+        crash_point!("failure_published");
         if let Err(error) = self.egress.dead_letter(message, error).await {
             return self.give_back(RetryOp::DeadLetter, error, ingress, begun);
         }
+        crash_point!("dead_letter_published");
         self.metrics.dead_letter(error.code());
         self.metrics.job_finished(
             Outcome::Failed,

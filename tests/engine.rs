@@ -11,7 +11,8 @@ use cutout::engine::session::SessionConfig;
 use cutout::engine::tensor::{Matte, Tensor, TensorData};
 use cutout::error::{Code, Result};
 use cutout::job::{Kind, Output};
-use cutout::model::manifest::{Manifest, Resize};
+use cutout::model;
+use cutout::model::manifest::Resize;
 use cutout::pipeline::budget::Budget;
 use cutout::pipeline::cpu::CpuPool;
 use cutout::pipeline::cutout::{Charged, Cutter};
@@ -23,25 +24,15 @@ fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A manifest like those of the exporter.
-fn manifest(graph: &str, resize: Resize) -> Manifest {
-    let text = include_str!("../models/isnet-medium.toml");
-    let mut manifest = Manifest::parse(text, "isnet-medium").unwrap();
-    manifest.name = graph.to_owned();
-    manifest.file = format!("{graph}.onnx");
+async fn engine(network: &str, resize: Resize) -> Result<Engine> {
+    let models = file("tests/fixtures/home/models");
+    let path = models.join(format!("{network}.toml"));
+    let mut manifest = model::find(path.to_str().unwrap())?;
     manifest.resize = resize;
-    manifest.input.name = "pixels".to_owned();
-    manifest.input.layout = cutout::model::manifest::Layout::NhwcU8;
-    manifest.output.name = "mask".to_owned();
-    manifest.output.resize = cutout::model::manifest::MatteResize::BilinearAlignCorners;
-    manifest
-}
-
-async fn engine(graph: &str, resize: Resize) -> Result<Engine> {
     Engine::start(SessionConfig {
         ort_library: file(".cache/lib/libonnxruntime.so"),
-        model_file: file(&format!("tests/fixtures/graphs/{graph}.onnx")),
-        manifest: manifest(graph, resize),
+        model_file: model::verify(&manifest, &models)?,
+        manifest,
         provider: ProviderChoice::Cpu,
         device_id: 0,
         threads: 1,
@@ -78,8 +69,8 @@ async fn answer(engine: &Engine, width: u32, height: u32) -> Matte {
 #[tokio::test]
 async fn one_graph_answers_every_size_in_f32_and_in_u8() {
     let (floats, bytes) = (
-        engine("any-size-f32", STATIC).await.unwrap(),
-        engine("any-size-u8", STATIC).await.unwrap(),
+        engine("brightness", STATIC).await.unwrap(),
+        engine("brightness-u8", STATIC).await.unwrap(),
     );
     for (width, height) in [(64, 64), (96, 32), (32, 160), (384, 384), (1696, 1280)] {
         let wide = answer(&floats, width, height).await;
@@ -101,7 +92,7 @@ async fn one_graph_answers_every_size_in_f32_and_in_u8() {
 
 #[tokio::test]
 async fn an_output_that_is_no_matte_is_refused_at_start() {
-    let error = engine("any-size-i64", STATIC).await.err().unwrap();
+    let error = engine("brightness-i64", STATIC).await.err().unwrap();
     assert_eq!(error.code(), Code::ModelInvalid);
     assert!(error.message().contains("f32 or u8"), "{error}");
 }
@@ -164,7 +155,7 @@ async fn check(cutter: &Cutter, width: u32, height: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn photos_of_every_shape_come_back_at_their_own_size() {
     for resize in [STATIC, DYNAMIC] {
-        let cutter = cutter(engine("any-size-f32", resize).await.unwrap());
+        let cutter = cutter(engine("brightness", resize).await.unwrap());
         for (width, height) in [
             (1, 1),
             (1, 5000),
@@ -183,7 +174,7 @@ async fn photos_of_every_shape_come_back_at_their_own_size() {
 fn photos_of_any_size_come_back_at_that_size() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for resize in [STATIC, DYNAMIC] {
-        let cutter = cutter(runtime.block_on(engine("any-size-f32", resize)).unwrap());
+        let cutter = cutter(runtime.block_on(engine("brightness", resize)).unwrap());
         proptest!(ProptestConfig::with_cases(48), |(width in 1u32..400, height in 1u32..400)| {
             runtime.block_on(check(&cutter, width, height));
         });

@@ -81,6 +81,8 @@ struct Context {
 /// Parses the command line and runs the command. Exit codes: 0 done, 1 something failed (said
 /// on standard error), 2 wrong usage or configuration.
 pub fn run(args: Vec<OsString>) -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _armed = crate::crash::arm();
     let (mut command, from_file) = match config::with_file(Cli::command(), &args) {
         Ok(pair) => pair,
         Err(error) => return complain(&error),

@@ -10,6 +10,7 @@ use super::cpu::CpuPool;
 use super::decode::{self, Limits, Photo};
 use super::encode::{self, Encoded};
 use super::{compose, matte, preprocess};
+use crate::crash::crash_point;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::job::Output;
@@ -106,6 +107,7 @@ impl Cutter {
                 let _held = held;
                 let begun = Instant::now();
                 let photo = decode::decode(&file.bytes, &header, &limits)?;
+                crash_point!("photo_decoded");
                 drop(file);
                 let tensor = preprocess::to_tensor(&photo, &manifest.input, &manifest.resize)?;
                 Ok((photo, tensor, begun.elapsed()))
@@ -116,6 +118,7 @@ impl Cutter {
 
         let waiting = self.metrics.waiting_guard(Stage::Infer);
         let inference = self.engine.infer(tensor, Box::new(waiting)).await?;
+        crash_point!("matte_inferred");
         spent.wait += inference.waited;
         spent.infer = inference.ran;
         let info = self.engine.info();
@@ -147,6 +150,7 @@ impl Cutter {
                 let picture = compose::compose(photo, alpha, &output, background.as_ref())?;
                 drop::<Option<Photo>>(background);
                 let composed = begun.elapsed();
+                crash_point!("picture_composed");
                 let begun = Instant::now();
                 let encoded = encode::encode(&picture, &output)?;
                 Ok((encoded, composed, begun.elapsed()))

@@ -36,6 +36,17 @@ pub fn cutout() -> Command {
     command
 }
 
+/// The same with a network that takes a millisecond and answers a photo's brightness
+/// (`tests/parity/make_graphs.py`), for tests that are about everything but the network.
+pub fn quick() -> Command {
+    let mut command = cutout();
+    command
+        .env("CUTOUT_HOME", file("tests/fixtures/home"))
+        .env("CUTOUT_ORT_LIB", file(".cache/lib/libonnxruntime.so"))
+        .env("CUTOUT_MODEL", "brightness");
+    command
+}
+
 /// Runs a command to its end, output captured.
 pub fn run(command: &mut Command) -> Output {
     command.output().expect("the program starts")

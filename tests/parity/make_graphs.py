@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/graphs: graphs of a few hundred bytes, for what no weights are needed for.
+"""Makes tests/fixtures/home: a network of a few hundred bytes, for tests that need no weights.
 
-They have InSPyReNet's ports (models/export/graph.py): u8 RGB `pixels` [N, H, W, 3] of any size in,
+It has InSPyReNet's ports (models/export/graph.py): u8 RGB `pixels` [N, H, W, 3] of any size in,
 `mask` [N, 1, H, W] out. The mask is the picture's brightness, stretched to 0…1 for each image, so
 that a test can say what must come out. Run it with `make parity`.
 """
@@ -16,15 +16,15 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import onnx
-from models.export import graph
+from models.export import graph, manifest
 from onnx import TensorProto, helper, numpy_helper
 
-FOLDER = ROOT / "tests" / "fixtures" / "graphs"
+FOLDER = ROOT / "tests" / "fixtures" / "home" / "models"
 
 KINDS = {
     # What the mask is made of, and the steps from 0…1 to it.
-    "f32": (TensorProto.FLOAT, []),
-    "u8": (
+    "brightness": (TensorProto.FLOAT, []),
+    "brightness-u8": (
         TensorProto.UINT8,
         [
             helper.make_node("Mul", ["stretched", "levels"], ["scaled"]),
@@ -33,17 +33,35 @@ KINDS = {
         ],
     ),
     # Not a mask: the worker refuses it at start.
-    "i64": (
+    "brightness-i64": (
         TensorProto.INT64,
         [helper.make_node("Cast", ["stretched"], [graph.OUTPUT], to=TensorProto.INT64)],
     ),
 }
 
 
+MANIFEST = {
+    "description": "for tests: the mask is the photo's brightness",
+    "licence": "MIT",
+    "provenance": "tests/parity/make_graphs.py",
+    "resize": {"policy": "static", "width": 64, "height": 64},
+    "any_size": {"multiple": 32, "side": 64, "short": 128},
+    "input": {"name": graph.INPUT, "layout": "nhwc-u8"},
+    "output": {
+        "name": graph.OUTPUT,
+        "activation": "probability",
+        "min_max": False,
+        "resize": "bilinear-align-corners",
+    },
+}
+
+
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, (kind, steps) in KINDS.items():
-        graph.save(brightness(kind, steps), FOLDER / f"any-size-{name}.onnx")
+        path = FOLDER / f"{name}.onnx"
+        graph.save(brightness(kind, steps), path)
+        manifest.write({"name": name, **MANIFEST}, path)
 
 
 def brightness(kind: int, steps: list[onnx.NodeProto]) -> onnx.ModelProto:
