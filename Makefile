@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench fixtures pictures parity clean
+.PHONY: help setup demo test lint scripts-test bench fixtures pictures parity soak clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -55,6 +55,9 @@ pictures: ## Makes the README's pictures again, with the program
 
 parity: ## Makes the parity fixture again with transparent-background and compares exported graphs with PyTorch (6 GB of Python, minutes)
 	tests/parity/make.sh
+
+soak: setup ## Runs 2,000 jobs through everything that can break and prints the account (CHAOS_JOBS, CHAOS_SEED)
+	CHAOS_JOBS=$${CHAOS_JOBS:-2000} cargo nextest run --locked --features failpoints --test chaos --no-capture --profile soak
 
 clean: ## Removes the build and the demo's data; keeps what set-up fetched in .cache
 	cargo clean

@@ -197,6 +197,34 @@ impl Worker {
         self.logs.lock().unwrap().clone()
     }
 
+    /// Most memory it ever had resident, in bytes, as the kernel counts; 0 once it has ended.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        status
+            .unwrap_or_default()
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix("VmHWM:")?
+                    .split_whitespace()
+                    .next()?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .unwrap_or_default()
+            << 10
+    }
+
+    /// How it ended and what it said last; `None` while it runs.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().unwrap()?;
+        let last = self
+            .logs()
+            .into_iter()
+            .rev()
+            .find(|e| e["severity"] == "ERROR");
+        Some(format!("{status}: {}", last.unwrap_or_default()))
+    }
+
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

@@ -13,10 +13,12 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod fake_gcs;
+pub mod link;
 pub mod process;
 pub mod proxy;
 pub mod pubsub;
 
 pub use fake_gcs::FakeGcs;
+pub use link::Link;
 pub use proxy::{Fault, Proxy};
 pub use pubsub::{PubSub, SubscriptionOptions};
