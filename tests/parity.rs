@@ -112,6 +112,7 @@ fn alpha(network: &Value, photo: &Photo) -> Vec<u8> {
         photo.width,
         photo.height,
         MatteResize::BilinearAlignCorners,
+        &Output::default(),
     )
 }
 

@@ -81,7 +81,13 @@ fn walk(bytes: &[u8], output: &Output, matte: &Matte) -> encode::Encoded {
         height: 128,
     };
     preprocess::to_tensor(&photo, &input, &resize).unwrap();
-    let alpha = matte::to_full_size(matte, photo.width, photo.height, MatteResize::Bilinear);
+    let alpha = matte::to_full_size(
+        matte,
+        photo.width,
+        photo.height,
+        MatteResize::Bilinear,
+        output,
+    );
     let picture = compose::compose(photo, alpha, output, None).unwrap();
     encode::encode(&picture, output).unwrap()
 }

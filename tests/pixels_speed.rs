@@ -95,10 +95,16 @@ fn twelve_megapixels_step_by_step() {
         timed("finish", || matte::finish(&mut matte, &spec).unwrap());
         let (w, h) = (photo.width, photo.height);
         timed("to_full_size, align corners", || {
-            matte::to_full_size(&matte, w, h, MatteResize::BilinearAlignCorners)
+            matte::to_full_size(
+                &matte,
+                w,
+                h,
+                MatteResize::BilinearAlignCorners,
+                &Output::default(),
+            )
         });
         let alpha = timed("to_full_size, bilinear", || {
-            matte::to_full_size(&matte, w, h, MatteResize::Bilinear)
+            matte::to_full_size(&matte, w, h, MatteResize::Bilinear, &Output::default())
         });
         for kind in ["mask", "white", "blur", "overlay", "rgba"] {
             let output = Output {
