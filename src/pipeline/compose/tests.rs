@@ -64,6 +64,13 @@ fn plain_backgrounds_are_blended_by_alpha() {
 }
 
 #[test]
+fn mixed_colours_are_cut_off_and_not_rounded() {
+    // 86.9, 7.5 and 8.2.
+    let data = bytes(&of("color:#0a0b0c"), [80, 0, 0]);
+    assert_eq!(data[..3], [86, 7, 8]);
+}
+
+#[test]
 fn the_sources_own_transparency_is_never_lost() {
     let mut photo = three();
     photo.alpha = Some(vec![128, 255, 0]);
