@@ -1,14 +1,11 @@
 //! The worker's pixels against transparent-background's (`tests/parity/fixture/README.md`): what
-//! goes into the network, and what is made of its answer.
-//!
-//! Left out, because the worker does otherwise: `threshold` and `reverse`, which are no options of a
-//! job yet; the drawn edge of the overlay; the blur, which is box-approximated here; a background
-//! picture, which covers the photo here and is stretched to it there.
+//! goes into the network, and what is made of its answer, for every type of output, with threshold and
+//! reverse.
 
 use std::path::{Path, PathBuf};
 
 use cutout::engine::tensor::{Matte, TensorData};
-use cutout::job::{Kind, Output};
+use cutout::job::{Kind, Output, Threshold};
 use cutout::model::manifest::{InputSpec, Layout, MatteResize, Resize};
 use cutout::pipeline::compose::{self, Picture};
 use cutout::pipeline::decode::{self, Limits, Photo};
@@ -85,7 +82,7 @@ fn network<'a>(index: &'a Value, case: &Value) -> &'a Value {
         .unwrap()
 }
 
-fn alpha(network: &Value, photo: &Photo) -> Vec<u8> {
+fn alpha(network: &Value, photo: &Photo, output: &Output) -> Vec<u8> {
     let mask = image::open(fixture(text(&network["mask"])))
         .unwrap()
         .to_luma16();
@@ -112,25 +109,42 @@ fn alpha(network: &Value, photo: &Photo) -> Vec<u8> {
         photo.width,
         photo.height,
         MatteResize::BilinearAlignCorners,
+        output,
     )
 }
 
-fn kind(case: &Value) -> Option<Kind> {
-    Some(match text(&case["type"]) {
-        "rgba" => Kind::Rgba,
+/// What a job would ask for.
+fn output(case: &Value) -> Output {
+    let kind = match text(&case["type"]) {
         "map" => Kind::Mask,
-        "green" => Kind::Green,
-        "white" => Kind::White,
         "colour" => {
             let channel = |i: usize| u8::try_from(case["colour"][i].as_u64().unwrap()).unwrap();
             Kind::Color([channel(0), channel(1), channel(2)])
         }
-        _ => return None,
-    })
+        // The picture is handed over decoded; its name is not looked at.
+        "image" => "image:background.png".parse().unwrap(),
+        same => same.parse().unwrap(),
+    };
+    let threshold = case["threshold"].as_f64();
+    Output {
+        kind,
+        threshold: threshold.map(|value| Threshold::new(value as f32).unwrap()),
+        reverse: case["reverse"].as_bool().unwrap(),
+        ..Output::default()
+    }
 }
 
-/// Mean difference in levels, and the share of samples within two.
-fn difference(ours: &[u8], theirs: &[u8]) -> (f64, f64) {
+#[derive(Debug)]
+struct Difference {
+    /// In levels of 255.
+    mean: f64,
+    /// Share of the samples that are at most two levels apart.
+    near: f64,
+    /// Share of the samples that are the same.
+    equal: f64,
+}
+
+fn difference(ours: &[u8], theirs: &[u8]) -> Difference {
     assert_eq!(ours.len(), theirs.len());
     let differences: Vec<u8> = ours
         .iter()
@@ -138,10 +152,12 @@ fn difference(ours: &[u8], theirs: &[u8]) -> (f64, f64) {
         .map(|(a, b)| a.abs_diff(*b))
         .collect();
     let count = differences.len() as f64;
-    (
-        differences.iter().map(|&d| f64::from(d)).sum::<f64>() / count,
-        differences.iter().filter(|&&d| d <= 2).count() as f64 / count,
-    )
+    let share = |most: u8| differences.iter().filter(|&&d| d <= most).count() as f64 / count;
+    Difference {
+        mean: differences.iter().map(|&d| f64::from(d)).sum::<f64>() / count,
+        near: share(2),
+        equal: share(0),
+    }
 }
 
 /// Ours and theirs in the same channels. Colour under full transparency counts for nothing.
@@ -169,44 +185,39 @@ fn side_by_side(ours: &Picture, theirs: &image::DynamicImage, kind: &Kind) -> (V
 #[test]
 fn pictures_are_the_references_for_every_kind_of_output() {
     let index = index();
+    let cases = list(&index, "cases");
     let mut compared = 0;
     let mut wrong = Vec::new();
-    for case in list(&index, "cases") {
-        let plain = case["threshold"].is_null() && case["reverse"] == false;
-        let Some(kind) = kind(case).filter(|_| plain) else {
-            continue;
-        };
+    println!("| case | mean difference | within 2 levels | equal |");
+    println!("|---|---|---|---|");
+    for case in cases {
+        let name = text(&case["name"]);
         let network = network(&index, case);
         let photo = photo(text(&network["photo"]));
-        let alpha = alpha(network, &photo);
-        let output = Output {
-            kind: kind.clone(),
-            ..Output::default()
-        };
-        let ours = compose::compose(photo, alpha, &output, None).unwrap();
+        let background = case["background"].as_str().map(self::photo);
+        let output = output(case);
+        let alpha = alpha(network, &photo, &output);
+        let ours = compose::compose(photo, alpha, &output, background.as_ref()).unwrap();
         let theirs = image::open(fixture(text(&case["output"]))).unwrap();
         assert_eq!((ours.width, ours.height), (theirs.width(), theirs.height()));
-        let (ours, theirs) = side_by_side(&ours, &theirs, &kind);
-        let (mean, near) = difference(&ours, &theirs);
+        let (ours, theirs) = side_by_side(&ours, &theirs, &output.kind);
+        let difference = difference(&ours, &theirs);
         compared += 1;
         println!(
-            "{}: mean {mean:.3}, within two levels {:.3} %",
-            text(&case["name"]),
-            near * 100.0
+            "| `{name}` | {:.3} | {:.2} % | {:.2} % |",
+            difference.mean,
+            difference.near * 100.0,
+            difference.equal * 100.0
         );
-        // The reference truncates what it mixes and we round: up to a level, half of one on average.
-        let most = match kind {
-            Kind::Rgba | Kind::Mask => 0.5,
-            _ => 1.0,
-        };
-        if mean > most || near < 0.999 {
-            wrong.push(format!(
-                "{}: mean {mean:.3}, within two {near:.4}",
-                text(&case["name"])
-            ));
+        if difference.mean > 0.5 || difference.near < 0.999 {
+            wrong.push(format!("{name}: {difference:?}"));
         }
     }
-    assert!(compared >= 7, "only {compared} cases were compared");
+    assert_eq!(
+        (compared, compared),
+        (cases.len(), 23),
+        "a case of the fixture was left out"
+    );
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

@@ -11,7 +11,7 @@ use crate::config::{self, CommonArgs, LimitArgs, ModelArgs, cores};
 use crate::engine::Engine;
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error};
-use crate::job::{Format, Kind, Output, Padding, Size};
+use crate::job::{Fit, Format, Kind, Output, Padding, Size, Threshold};
 use crate::model;
 use crate::pipeline::budget::Budget;
 use crate::pipeline::cpu::CpuPool;
@@ -236,6 +236,18 @@ struct OutputArgs {
     /// Dots per inch, written into the file
     #[arg(long, default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     dpi: u32,
+
+    /// Make the mask hard: above this it is the subject, 0 to 1
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    threshold: Option<Threshold>,
+
+    /// Keep the background and remove the subject
+    #[arg(long)]
+    reverse: bool,
+
+    /// How a background picture is brought to the photo's size: stretch, or cover (aspect kept)
+    #[arg(long, default_value = "stretch", value_name = "FIT")]
+    background_fit: Fit,
 }
 
 fn format(text: &str) -> Result<Format, String> {
@@ -257,6 +269,9 @@ impl OutputArgs {
             crop: self.crop,
             padding: self.padding,
             dpi: self.dpi,
+            threshold: self.threshold,
+            reverse: self.reverse,
+            background_fit: self.background_fit,
         }
     }
 }

@@ -139,8 +139,9 @@ impl Cutter {
                 let begun = Instant::now();
                 let mut matte = inference.matte;
                 matte::finish(&mut matte, &manifest.output)?;
-                let alpha =
-                    matte::to_full_size(&matte, photo.width, photo.height, manifest.output.resize);
+                let (width, height) = (photo.width, photo.height);
+                let resize = manifest.output.resize;
+                let alpha = matte::to_full_size(&matte, width, height, resize, &output);
                 let background = match background {
                     Some((file, header)) => {
                         Some(decode::decode(&file.bytes, &header, &limits).map_err(of_background)?)

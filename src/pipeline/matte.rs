@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::engine::tensor::Matte;
 use crate::error::{Code, Error, Result};
+use crate::job::{Kind, Output};
 use crate::model::manifest::{Activation, MatteResize, OutputSpec};
 
 /// Keeps a matte without contrast from being divided by zero; transparent-background's value.
@@ -55,18 +56,46 @@ pub fn finish(matte: &mut Matte, spec: &OutputSpec) -> Result<()> {
     Ok(())
 }
 
-/// The finished matte at the photo's size, one byte a pixel, 255 is subject.
+/// Keeps the last bits of an f32 from deciding: a 1.0 must come out as 255 where values are cut
+/// off, and one half as outside where they are rounded, as in transparent-background's
+/// `pred > 0.5`. A quarter of the step between 16-bit values, so nothing else moves.
+const SLACK: f32 = 1.0 / 1024.0;
+
+/// The finished matte at the photo's size, one byte a pixel: 255 is kept, 0 is removed.
+///
+/// The order is transparent-background's, all of it before anything becomes a byte: to the
+/// photo's size, then `output.threshold`, then `output.reverse`.
+///
+/// `BilinearAlignCorners` cuts alpha and masks off, as transparent-background does
+/// (`(pred * 255).astype(uint8)`). Where the matte only weighs two pictures it uses the fraction
+/// itself, and the nearest byte is the best one for it.
 ///
 /// Works row by row: beside the answer it holds one row of the matte's width for each thread.
-/// `Bilinear` rounds to nearest; `BilinearAlignCorners` cuts off, as transparent-background
-/// does (`(pred * 255).astype(uint8)`).
-pub fn to_full_size(matte: &Matte, width: u32, height: u32, resize: MatteResize) -> Vec<u8> {
+pub fn to_full_size(
+    matte: &Matte,
+    width: u32,
+    height: u32,
+    resize: MatteResize,
+    output: &Output,
+) -> Vec<u8> {
     let columns = Taps::new(matte.width, width, resize);
     let rows = Taps::new(matte.height, height, resize);
-    let rounding = match resize {
-        MatteResize::Bilinear => 0.5,
-        // Cutting off, but not for the last bits of an f32: a 1.0 must come out as 255.
-        MatteResize::BilinearAlignCorners => 1.0 / 1024.0,
+    let rounding = match (resize, output.effective_kind()) {
+        (MatteResize::BilinearAlignCorners, Kind::Rgba | Kind::Mask) => SLACK,
+        _ => 0.5 - SLACK,
+    };
+    let threshold = output.threshold.map(|threshold| threshold.get() * 255.0);
+    let reverse = output.reverse;
+    let to_byte = move |value: f32| {
+        // The interpolation's last bit may lie above 1.0, and so above a threshold of 1.
+        let mut value = value.min(255.0);
+        if let Some(threshold) = threshold {
+            value = if value > threshold { 255.0 } else { 0.0 };
+        }
+        if reverse {
+            value = 255.0 - value;
+        }
+        (value + rounding) as u8
     };
     let stride = matte.width as usize;
     let mut alpha = vec![0; width as usize * height as usize];
@@ -88,7 +117,7 @@ pub fn to_full_size(matte: &Matte, width: u32, height: u32, resize: MatteResize)
                         *sum += value * (weight * 255.0);
                     }
                 }
-                columns.spread(blend, rounding, out);
+                columns.spread(blend, to_byte, out);
             },
         );
     alpha
@@ -174,13 +203,11 @@ impl Taps {
     }
 
     /// One target row out of one blended source row (already times 255).
-    fn spread(&self, source: &[f32], rounding: f32, out: &mut [u8]) {
+    fn spread(&self, source: &[f32], to_byte: impl Fn(f32) -> u8, out: &mut [u8]) {
         let targets = self.first.iter().zip(self.weights.chunks_exact(self.width));
         for (out, (&first, weights)) in out.iter_mut().zip(targets) {
             let values = &source[first as usize..][..self.width];
-            let sum: f32 = values.iter().zip(weights).map(|(v, w)| v * w).sum();
-            // `as` saturates, so a last bit above 255 stays 255.
-            *out = (sum + rounding) as u8;
+            *out = to_byte(values.iter().zip(weights).map(|(v, w)| v * w).sum());
         }
     }
 }
@@ -188,6 +215,7 @@ impl Taps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Threshold;
     use crate::pipeline::fixtures;
     use proptest::prelude::*;
 
@@ -198,6 +226,11 @@ mod tests {
             min_max,
             resize: MatteResize::Bilinear,
         }
+    }
+
+    /// As a plain cut-out wants it.
+    fn to_full_size(matte: &Matte, width: u32, height: u32, resize: MatteResize) -> Vec<u8> {
+        super::to_full_size(matte, width, height, resize, &Output::default())
     }
 
     fn matte(width: u32, height: u32, values: Vec<f32>) -> Matte {
@@ -281,6 +314,54 @@ mod tests {
     }
 
     #[test]
+    fn a_threshold_comes_after_the_resize_and_before_reverse() {
+        let ramp = matte(2, 1, vec![0.0, 1.0]);
+        let cut = |threshold: f32, reverse| {
+            let output = Output {
+                threshold: Some(Threshold::new(threshold).unwrap()),
+                reverse,
+                ..Output::default()
+            };
+            let corners = MatteResize::BilinearAlignCorners;
+            super::to_full_size(&ramp, 5, 1, corners, &output)
+        };
+        assert_eq!(cut(0.0, false), [0, 255, 255, 255, 255]);
+        // What equals the threshold is not above it.
+        assert_eq!(cut(0.5, false), [0, 0, 0, 255, 255]);
+        assert_eq!(cut(1.0, false), [0; 5]);
+        assert_eq!(cut(0.5, true), [255, 255, 255, 0, 0]);
+        assert_eq!(cut(1.0, true), [255; 5]);
+    }
+
+    #[test]
+    fn reversing_is_done_on_the_fraction_and_cut_off_after_it() {
+        let ramp = matte(2, 1, vec![0.0, 1.0]);
+        let kind = |kind: &str| {
+            let output = Output {
+                kind: kind.parse().unwrap(),
+                reverse: true,
+                ..Output::default()
+            };
+            let corners = MatteResize::BilinearAlignCorners;
+            super::to_full_size(&ramp, 3, 1, corners, &output)
+        };
+        assert_eq!(kind("mask"), [255, 127, 0]);
+        // One half is outside both ways round.
+        assert_eq!(kind("overlay"), [255, 127, 0]);
+        let grey = matte(1, 1, vec![0.3]);
+        let mut output = Output::default();
+        let corners = MatteResize::BilinearAlignCorners;
+        // 76.5 and 178.5: cut off for alpha, and the nearest byte for a mixture.
+        output.reverse = true;
+        let bytes = super::to_full_size(&grey, 1, 1, corners, &output);
+        assert_eq!(bytes, [178]);
+        let nearly = matte(1, 1, vec![0.299]);
+        output.kind = Kind::White;
+        let bytes = super::to_full_size(&nearly, 1, 1, corners, &output);
+        assert_eq!(bytes, [179]);
+    }
+
+    #[test]
     fn shrinking_averages_instead_of_skipping() {
         let stripes = matte(8, 1, [0.0, 1.0].repeat(4));
         let alpha = to_full_size(&stripes, 2, 1, MatteResize::Bilinear);
@@ -288,6 +369,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_hard_mask_is_black_and_white_at_any_size_and_its_reverse_the_rest(
+            from in (1u32..20, 1u32..20), to in (1u32..60, 1u32..60), corners in any::<bool>(),
+            threshold in prop_oneof![Just(0.0f32), Just(1.0), 0.0f32..=1.0],
+        ) {
+            let values = (0..from.0 * from.1).map(|i| ((i * 89) % 256) as f32 / 255.0).collect();
+            let soft = matte(from.0, from.1, values);
+            let resize = if corners { MatteResize::BilinearAlignCorners } else { MatteResize::Bilinear };
+            let mut output = Output {
+                threshold: Some(Threshold::new(threshold).unwrap()),
+                ..Output::default()
+            };
+            let hard = super::to_full_size(&soft, to.0, to.1, resize, &output);
+            output.reverse = true;
+            let rest = super::to_full_size(&soft, to.0, to.1, resize, &output);
+            for (&a, &b) in hard.iter().zip(&rest) {
+                prop_assert!((a, b) == (255, 0) || (a, b) == (0, 255));
+            }
+            if threshold == 1.0 {
+                prop_assert!(hard.iter().all(|&a| a == 0));
+            }
+        }
+
         #[test]
         fn any_size_keeps_a_flat_matte_flat(
             from in (1u32..40, 1u32..40), to in (1u32..90, 1u32..90), level in 0u8..=255, corners in any::<bool>(),
