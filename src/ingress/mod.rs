@@ -108,7 +108,7 @@ pub trait JobPublisher: Send + Sync {
 }
 
 /// A message to be published.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutgoingMessage {
     /// The payload.
     pub data: Bytes,

@@ -13,8 +13,10 @@ use tokio_util::task::TaskTracker;
 use super::owner::{self, OwnerFile};
 use super::{LocalQueue, POLL, insert_dead_letter, insert_result, message, millis, now_ms};
 use crate::error::{Code, Error, Result};
-use crate::ingress::{BurialHook, Delivery, Ingress, Lease, Message, OutgoingMessage, dead_letter};
-use crate::job::{Job, JobResult, Timings};
+use crate::ingress::{
+    BurialHook, Delivery, Ingress, Lease, Message, OutgoingMessage, dead_letter, notification,
+};
+use crate::job::{JobResult, Timings};
 
 /// How often a consumer looks whether the owners of others' leases still live: often enough
 /// for a restart to seem immediate, seldom enough to cost nothing.
@@ -384,7 +386,7 @@ fn bury_message(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<()> 
         ),
     );
     // Whoever waits for the job must hear of its end, in the same transaction.
-    let job = Job::parse(&dead.data).ok();
+    let job = notification::job(&dead);
     let timings = Timings::default();
     let result = JobResult::failed(
         &dead.id,
