@@ -671,6 +671,11 @@ pub struct JobResult {
 }
 
 impl JobResult {
+    /// The `job_id` of the answer to a message that does not say which job it is.
+    pub fn id_without_job(message_id: &str) -> String {
+        format!("message-{message_id}")
+    }
+
     /// The answer to a message that can never succeed. `job` is `None` when it is not a valid
     /// job; then its `job_id`, where it has one, still tells whose it is.
     pub fn failed(
@@ -686,7 +691,7 @@ impl JobResult {
             job_id: job
                 .map(Job::id)
                 .or_else(|| Job::claimed_id(data))
-                .unwrap_or_else(|| format!("message-{message_id}")),
+                .unwrap_or_else(|| Self::id_without_job(message_id)),
             status: Status::Failed,
             source: job.map(|job| job.source.clone()),
             outputs: Vec::new(),

@@ -42,7 +42,10 @@ pub struct Worker {
 /// What to tell the queue about a delivery.
 enum Verdict {
     Ack,
+    /// It failed, which counts as an attempt.
     Nack,
+    /// Its time was cut short by the worker's end, which is not the job's fault.
+    Release,
 }
 
 impl Worker {
@@ -51,6 +54,8 @@ impl Worker {
     pub async fn run(self, mut ingress: Box<dyn Ingress>, stop: CancellationToken) -> Result<()> {
         let worker = Arc::new(self);
         let ingress_name = ingress.name();
+        let metrics = worker.metrics.clone();
+        ingress.on_burial(Box::new(move |code| metrics.dead_letter(code)));
         let places = Arc::new(Semaphore::new(worker.max_jobs));
         let (tasks, give_up) = (TaskTracker::new(), CancellationToken::new());
         let (fatal, mut fatalities) = mpsc::channel::<Error>(1);
@@ -147,7 +152,7 @@ impl Worker {
                 () = give_up.cancelled() => {
                     tracing::warn!(code = Code::Draining.as_str(), "given back to the queue: the worker is shutting down");
                     self.metrics.job_finished(Outcome::Retried, Some(Code::Draining), ingress, begun.elapsed());
-                    Ok(Verdict::Nack)
+                    Ok(Verdict::Release)
                 }
             };
             match verdict {
@@ -344,6 +349,7 @@ async fn settle(lease: Box<dyn Lease>, verdict: Verdict) {
     let told = match verdict {
         Verdict::Ack => lease.ack().await,
         Verdict::Nack => lease.nack().await,
+        Verdict::Release => lease.release().await,
     };
     if let Err(error) = told {
         tracing::warn!(

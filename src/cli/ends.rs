@@ -1,11 +1,15 @@
 //! The two ends of the pipeline, made from the configuration: queue and store, local or Google's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
 
 use crate::config::{AllowedPlace, IngressKind, QueueArgs, WorkerArgs};
 use crate::destination::Template;
 use crate::error::{Code, Error, Result};
+use crate::ingress::dead_letter::Morgue;
 use crate::ingress::inbox::Inbox;
 use crate::ingress::local::{LocalIngressConfig, LocalQueue};
 use crate::ingress::notification::NotificationPolicy;
@@ -148,12 +152,15 @@ async fn local(queue: &QueueArgs, worker: &WorkerArgs) -> Result<Ends> {
     })
 }
 
+fn queue_file(root: &Path) -> PathBuf {
+    root.join(crate::object::RESERVED_DIR).join("queue.sqlite")
+}
+
 /// The queue lies in the store's own folder, where no job can name it.
 async fn open_queue(root: &Path) -> Result<LocalQueue> {
-    let folder = root.join(crate::object::RESERVED_DIR);
-    create_folder(&folder)?;
-    let opening =
-        tokio::task::spawn_blocking(move || LocalQueue::open(folder.join("queue.sqlite")));
+    create_folder(&root.join(crate::object::RESERVED_DIR))?;
+    let file = queue_file(root);
+    let opening = tokio::task::spawn_blocking(move || LocalQueue::open(file));
     opening.await.map_err(|error| {
         Error::new(Code::Internal, "the queue could not be opened").caused_by(error)
     })?
@@ -269,6 +276,54 @@ pub async fn publisher(queue: &QueueArgs, topic: &str) -> Result<Arc<dyn JobPubl
             Arc::new(PubSub::connect(config).await?)
         }
     })
+}
+
+/// How dead letters are reached where they must be pulled.
+pub struct MorgueConfig<'a> {
+    /// A subscription to the dead-letter topic.
+    pub subscription: &'a str,
+    /// Where originals are published again; none for who does not replay.
+    pub jobs_topic: Option<&'a str>,
+    /// A silence this long is taken for the end.
+    pub idle: Duration,
+}
+
+/// The dead letters of the configured queue. That they can be reached has been checked: a
+/// wrong name must not read as "no dead letters".
+pub async fn morgue(queue: &QueueArgs, config: MorgueConfig<'_>) -> Result<Box<dyn Morgue>> {
+    match queue.ingress {
+        IngressKind::Local => {
+            // A queue that is made on the spot would have none either.
+            if !queue_file(&queue.root).is_file() {
+                return Err(Error::new(
+                    Code::ConfigInvalid,
+                    format!(
+                        "no queue is in --root {}: name the directory that a worker serves",
+                        queue.root.display()
+                    ),
+                ));
+            }
+            let jobs = open_queue(DirStore::open(&queue.root)?.root()).await?;
+            Ok(Box::new(jobs.morgue()))
+        }
+        IngressKind::PubSub => {
+            let pubsub = PubSub::connect(PubSubConfig {
+                subscription: Some(config.subscription.to_owned()),
+                jobs_topic: config.jobs_topic.map(str::to_owned),
+                results_topic: None,
+                // All are held until the end.
+                max_outstanding_messages: u32::MAX,
+                max_outstanding_bytes: ByteSize::tib(1),
+                // The shortest that Pub/Sub allows: a killed command must not keep the letters
+                // from the next one for long.
+                lease_extension: Duration::from_secs(10),
+                ..pubsub_config(queue)?
+            })
+            .await?;
+            pubsub.check().await?;
+            Ok(Box::new(pubsub.morgue(config.idle)?))
+        }
+    }
 }
 
 /// The configured store alone.

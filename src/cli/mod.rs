@@ -23,6 +23,7 @@ use crate::telemetry::metrics::Metrics;
 
 mod bench;
 mod config_cmd;
+mod dlq;
 mod ends;
 mod model_cmd;
 mod publish;
@@ -46,6 +47,8 @@ enum Cmd {
     Worker(Box<worker::WorkerCmd>),
     /// Publish jobs, and wait for their results if asked to
     Publish(Box<publish::PublishCmd>),
+    /// List, replay and drop dead letters
+    Dlq(dlq::DlqCmd),
     /// Cut out photos here and now, without any queue
     Remove(Box<remove::RemoveCmd>),
     /// List and check networks
@@ -126,6 +129,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         match cli.command {
             Cmd::Worker(cmd) => cmd.run(&context).await,
             Cmd::Publish(cmd) => cmd.run(&context).await,
+            Cmd::Dlq(cmd) => cmd.run(&context).await,
             Cmd::Remove(cmd) => cmd.run(&context).await,
             Cmd::Model(cmd) => cmd.run().await,
             Cmd::Config(cmd) => cmd.run(&context),

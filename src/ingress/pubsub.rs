@@ -19,9 +19,11 @@ use crate::job::JobResult;
 mod consumer;
 mod failure;
 mod follow;
+mod morgue;
 mod publisher;
 
 pub use consumer::PubSubIngress;
+pub use morgue::PubSubMorgue;
 
 use publisher::TopicPublisher;
 
@@ -233,6 +235,12 @@ impl PubSub {
         let name = self.inner.subscription.as_deref();
         let name = name.ok_or_else(|| unset("a subscription to pull from"))?;
         Ok(self.pull(name))
+    }
+
+    /// Starts pulling dead letters from the configured subscription, which must be one to the
+    /// dead-letter topic, until none came for `idle`. `config_invalid` when none is configured.
+    pub fn morgue(&self, idle: Duration) -> Result<PubSubMorgue> {
+        Ok(PubSubMorgue::new(self.clone(), self.ingress()?, idle))
     }
 
     fn pull(&self, subscription: &str) -> PubSubIngress {
