@@ -2,6 +2,7 @@
 //! jobs (`publisher`), and results as a publisher follows them (`follow`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,8 +26,8 @@ pub use consumer::PubSubIngress;
 
 use publisher::TopicPublisher;
 
-/// How long questions about topics and subscriptions are tried again. They are asked at start
-/// only, where a wrong host should be reported while somebody is looking.
+/// How long questions about topics and subscriptions are tried again. They are asked at start,
+/// where a wrong host should be reported while somebody is looking, and for /health.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the messages are, and how many of them to hold.
@@ -93,6 +94,8 @@ struct Inner {
     subscriber: Subscriber,
     topics: TopicAdmin,
     subscriptions: SubscriptionAdmin,
+    /// Whether the last stream of deliveries broke off and none has proved itself since.
+    pulling_broken: Arc<AtomicBool>,
 }
 
 impl PubSub {
@@ -153,6 +156,7 @@ impl PubSub {
                 subscriber,
                 topics,
                 subscriptions,
+                pulling_broken: Arc::default(),
                 config,
             }),
         })
@@ -236,7 +240,12 @@ impl PubSub {
     }
 
     fn pull(&self, subscription: &str) -> PubSubIngress {
-        PubSubIngress::start(&self.inner.subscriber, subscription, &self.inner.config)
+        PubSubIngress::start(
+            &self.inner.subscriber,
+            subscription,
+            &self.inner.config,
+            Arc::clone(&self.inner.pulling_broken),
+        )
     }
 }
 
@@ -276,6 +285,29 @@ impl Egress for PubSub {
             ordering_key: message.ordering_key.clone(),
         };
         dead_letters.publish(letter).await.map(drop)
+    }
+
+    /// The client opens a stream that broke again by itself and tells nobody, so the service
+    /// is asked over a connection of its own. An identity that may not look at its subscription
+    /// got an answer too.
+    async fn probe(&self) -> Result<()> {
+        let Some(name) = &self.inner.subscription else {
+            return Ok(());
+        };
+        let request = self.inner.subscriptions.get_subscription();
+        if let Err(error) = request.set_subscription(name).send().await {
+            let status = error.status().map(|status| status.code);
+            if status != Some(rpc::Code::PermissionDenied) {
+                return Err(failure::explain("look at", name, Arc::new(error)));
+            }
+        }
+        if self.inner.pulling_broken.load(Ordering::Relaxed) {
+            return Err(Error::new(
+                Code::QueueUnavailable,
+                format!("the stream from {name} broke off and is being opened again"),
+            ));
+        }
+        Ok(())
     }
 }
 

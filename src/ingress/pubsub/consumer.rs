@@ -1,6 +1,7 @@
 //! Deliveries of a subscription. Leases are kept by the official client.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream that lived this long was a working one: the back-off starts anew.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// A stream that met no error for this long after it was opened counts as whole for /health:
+/// what is refused is refused within a second or two.
+const WHOLE: Duration = Duration::from_secs(10);
+
 /// A consumer of a Pub/Sub subscription.
 pub struct PubSubIngress {
     subscription: String,
@@ -42,6 +47,7 @@ impl PubSubIngress {
         subscriber: &Subscriber,
         subscription: &str,
         config: &PubSubConfig,
+        broken: Arc<AtomicBool>,
     ) -> Self {
         // A rendezvous, as far as tokio has one: what waits here keeps its lease, but another
         // worker could have had it.
@@ -55,6 +61,7 @@ impl PubSubIngress {
             stop: stop.clone(),
             held: Held::default(),
             delivered: 0,
+            broken,
         };
         Self {
             subscription: subscription.to_owned(),
@@ -122,6 +129,8 @@ struct Pump {
     stop: CancellationToken,
     held: Held,
     delivered: u64,
+    /// Whether the last stream broke off and none has proved itself since.
+    broken: Arc<AtomicBool>,
 }
 
 impl Pump {
@@ -153,6 +162,7 @@ impl Pump {
             let Some(error) = self.forward(&mut stream).await else {
                 return;
             };
+            self.broken.store(true, Ordering::Relaxed);
             let fatal = error.class() == Class::Fatal;
             tracing::warn!(
                 subscription = self.subscription,
@@ -193,12 +203,22 @@ impl Pump {
     /// Hands over what the stream delivers. `None` when pulling shall stop, else why the
     /// stream ended.
     async fn forward(&mut self, stream: &mut MessageStream) -> Option<Error> {
+        let mut proved = std::pin::pin!(tokio::time::sleep(WHOLE));
         loop {
-            let next = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return None,
-                next = stream.next() => next,
+            let mut next = std::pin::pin!(stream.next());
+            let next = loop {
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return None,
+                    next = &mut next => break next,
+                    () = &mut proved, if self.broken.load(Ordering::Relaxed) => {
+                        self.broken.store(false, Ordering::Relaxed);
+                    }
+                }
             };
+            if matches!(next, Some(Ok(_))) {
+                self.broken.store(false, Ordering::Relaxed);
+            }
             let (message, handler) = match next {
                 Some(Ok(pair)) => pair,
                 Some(Err(error)) => {

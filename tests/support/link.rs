@@ -1,0 +1,107 @@
+//! A cable that can be cut: a TCP proxy before a server of the tests, whatever it speaks.
+//!
+//! Unlike [`super::Proxy`] it knows nothing of HTTP, so that gRPC streams pass too.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What the cable does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Bytes pass.
+    Whole,
+    /// Connections are broken off, new ones as soon as they are made.
+    Cut,
+    /// Connections stay, and nothing passes: what a firewall or a lost route does.
+    Silent,
+}
+
+/// A running cable; its connections end when this is dropped.
+pub struct Link {
+    address: SocketAddr,
+    state: watch::Sender<State>,
+    task: JoinHandle<()>,
+}
+
+impl Link {
+    /// Lays a cable to `server` (`host:port`).
+    pub async fn to(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (state, watched) = watch::channel(State::Whole);
+        let task = tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                if *watched.borrow() == State::Cut {
+                    continue;
+                }
+                tokio::spawn(carry(client, server.clone(), watched.clone()));
+            }
+        });
+        Self {
+            address,
+            state,
+            task,
+        }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Breaks every connection, and those that are made until [`mend`](Self::mend).
+    pub fn cut(&self) {
+        self.state.send_replace(State::Cut);
+    }
+
+    /// Keeps every connection and lets nothing pass until [`mend`](Self::mend).
+    pub fn silence(&self) {
+        self.state.send_replace(State::Silent);
+    }
+
+    /// Bytes pass again.
+    pub fn mend(&self) {
+        self.state.send_replace(State::Whole);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.cut();
+    }
+}
+
+async fn carry(client: TcpStream, server: String, state: watch::Receiver<State>) {
+    let mut cut = state.clone();
+    tokio::select! {
+        _ = cut.wait_for(|state| *state == State::Cut) => {}
+        () = async {
+            let Ok(server) = TcpStream::connect(server).await else {
+                return;
+            };
+            let ((client_read, client_write), (server_read, server_write)) =
+                (client.into_split(), server.into_split());
+            tokio::join!(
+                copy(client_read, server_write, state.clone()),
+                copy(server_read, client_write, state),
+            );
+        } => {}
+    }
+}
+
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch::Receiver<State>) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let whole = state.wait_for(|state| *state == State::Whole).await.is_ok();
+        if !whole || to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}
