@@ -2,7 +2,6 @@
 //! jobs (`publisher`), and results as a publisher follows them (`follow`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +23,7 @@ mod publisher;
 
 pub use consumer::PubSubIngress;
 
+use consumer::Pulling;
 use publisher::TopicPublisher;
 
 /// How long questions about topics and subscriptions are tried again. They are asked at start,
@@ -94,8 +94,7 @@ struct Inner {
     subscriber: Subscriber,
     topics: TopicAdmin,
     subscriptions: SubscriptionAdmin,
-    /// Whether the last stream of deliveries broke off and none has proved itself since.
-    pulling_broken: Arc<AtomicBool>,
+    pulling: Arc<Pulling>,
 }
 
 impl PubSub {
@@ -156,7 +155,7 @@ impl PubSub {
                 subscriber,
                 topics,
                 subscriptions,
-                pulling_broken: Arc::default(),
+                pulling: Arc::default(),
                 config,
             }),
         })
@@ -244,7 +243,7 @@ impl PubSub {
             &self.inner.subscriber,
             subscription,
             &self.inner.config,
-            Arc::clone(&self.inner.pulling_broken),
+            Arc::clone(&self.inner.pulling),
         )
     }
 }
@@ -295,13 +294,21 @@ impl Egress for PubSub {
             return Ok(());
         };
         let request = self.inner.subscriptions.get_subscription();
-        if let Err(error) = request.set_subscription(name).send().await {
+        let answer = request.set_subscription(name).send();
+        let Ok(answer) = tokio::time::timeout(ADMIN_TIMEOUT, answer).await else {
+            self.inner.pulling.unanswered();
+            let what = format!("no answer about {name} within {ADMIN_TIMEOUT:?}");
+            return Err(Error::new(Code::QueueUnavailable, what));
+        };
+        if let Err(error) = answer {
             let status = error.status().map(|status| status.code);
             if status != Some(rpc::Code::PermissionDenied) {
+                self.inner.pulling.unanswered();
                 return Err(failure::explain("look at", name, Arc::new(error)));
             }
         }
-        if self.inner.pulling_broken.load(Ordering::Relaxed) {
+        self.inner.pulling.answered();
+        if self.inner.pulling.is_broken() {
             return Err(Error::new(
                 Code::QueueUnavailable,
                 format!("the stream from {name} broke off and is being opened again"),
