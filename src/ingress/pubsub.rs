@@ -303,8 +303,14 @@ impl Egress for PubSub {
         if let Err(error) = answer {
             let status = error.status().map(|status| status.code);
             if status != Some(rpc::Code::PermissionDenied) {
-                self.inner.pulling.unanswered();
-                return Err(failure::explain("look at", name, Arc::new(error)));
+                let error = failure::explain("look at", name, Arc::new(error));
+                match error.code() {
+                    // A stream that was opened before may hang on; a new one is refused, which
+                    // ends the worker.
+                    Code::QueueLost => self.inner.pulling.renew(),
+                    _ => self.inner.pulling.unanswered(),
+                }
+                return Err(error);
             }
         }
         self.inner.pulling.answered();

@@ -41,8 +41,9 @@ pub(super) struct Pulling {
     broken: AtomicBool,
     /// Whether Pub/Sub gave no answer when last asked.
     unanswered: AtomicBool,
-    /// Told when Pub/Sub answers again. The client backs off for up to a minute after an
-    /// outage, which would be a minute without jobs while all is well.
+    /// Told when the stream should be opened anew: when Pub/Sub answers again, because the
+    /// client backs off for up to a minute after an outage, which would be a minute without
+    /// jobs while all is well; and when the subscription turns out to be gone.
     stale: Notify,
 }
 
@@ -60,8 +61,13 @@ impl Pulling {
     /// Pub/Sub answered.
     pub(super) fn answered(&self) {
         if self.unanswered.swap(false, Ordering::Relaxed) {
-            self.stale.notify_one();
+            self.renew();
         }
+    }
+
+    /// The stream cannot be trusted any more.
+    pub(super) fn renew(&self) {
+        self.stale.notify_one();
     }
 }
 
@@ -205,7 +211,7 @@ impl Pump {
                 End::Stale => {
                     tracing::info!(
                         subscription = self.subscription,
-                        "Pub/Sub answers again: pulling through a new stream"
+                        "pulling through a new stream"
                     );
                     continue;
                 }
