@@ -6,7 +6,8 @@
     setup.py verify    checks what is there, fetches nothing
 
 Versions and digests are in provision/pins.py. Running it again fetches nothing. It needs Python 3.9
-and the registries' own clients, and says all at once which tools are missing.
+and the registries' own clients, and says all at once which tools are missing. promtool is the
+exception: where it cannot be had, set-up says what goes unchecked and succeeds.
 """
 
 from __future__ import annotations
