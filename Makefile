@@ -27,12 +27,13 @@ test: setup lint scripts-test ## Runs every check and the whole suite, emulators
 	cargo nextest run --locked --features failpoints
 
 # Everything under `make test` uses the dev profile and one target folder, so nothing is built twice.
-lint: setup ## Checks formatting, lints, licences, sources and advisories
+lint: setup ## Checks formatting, lints, licences, sources, advisories and alerting rules
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	cargo clippy --locked -- -D warnings
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 	scripts/check-advisories.sh
+	scripts/check-alerts.sh
 
 scripts-test: ## Tests set-up and the demo script
 	$(PYTHON) -m unittest discover -s scripts/tests -t scripts

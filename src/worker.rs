@@ -78,7 +78,8 @@ impl Worker {
                 }
                 Err(error) => {
                     tracing::warn!(code = %error.code(), error = error.chain(), "the queue did not answer; trying again");
-                    worker.side.health.set_queue(QueueStatus::Connecting);
+                    let why = error.message().to_owned();
+                    worker.side.health.set_queue(QueueStatus::Unreachable(why));
                     worker.metrics.retry(RetryOp::Pull, error.code());
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;

@@ -28,6 +28,7 @@ mod ends;
 mod model_cmd;
 mod publish;
 mod remove;
+mod watch;
 mod worker;
 
 /// Removes the background from product and pet photos at shop scale.

@@ -95,6 +95,12 @@ pub trait Egress: Send + Sync {
     /// attributes (`cutout-error-code`, `cutout-error-class`, `cutout-error-message`,
     /// `cutout-message-id`, `cutout-attempt`); durable when this returns.
     async fn dead_letter(&self, message: &Message, error: &Error) -> Result<()>;
+
+    /// Asks whether the queue is there and deliveries can come, for /health. An idle queue and
+    /// a broken connection look alike to who waits for a delivery.
+    ///
+    /// Errors: `queue_unavailable` while it does not answer, `queue_lost` when it is gone.
+    async fn probe(&self) -> Result<()>;
 }
 
 /// The publishers' side: what `cutout publish` speaks.

@@ -1,4 +1,5 @@
-//! A cable that can be cut and that can be slow: a TCP proxy before a server of the tests, whatever it speaks.
+//! A cable that can be cut, and that can be slow: a TCP proxy before a server of the tests,
+//! whatever it speaks.
 //!
 //! Unlike [`super::Proxy`] it knows nothing of HTTP, so that gRPC streams pass too.
 
