@@ -54,7 +54,8 @@ pictures: ## Makes the README's pictures again, with the program
 	  target/release/cutout remove samples/$$photo.jpg -o docs/images/$$photo-blue.png --kind color:#2b6cb0 --overwrite || exit 1; \
 	done
 
-parity: ## Makes the parity fixture again with transparent-background and compares exported graphs with PyTorch (6 GB of Python, minutes)
+parity: ## Makes the parity fixture again with transparent-background, compares exported graphs with PyTorch and the worker with both (6 GB of Python, minutes)
+	$(SETUP) runtime
 	tests/parity/make.sh
 
 soak: setup ## Runs 2,000 jobs through everything that can break and prints the account (CHAOS_JOBS, CHAOS_SEED)

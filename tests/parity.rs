@@ -2,14 +2,26 @@
 //! goes into the network, and what is made of its answer, for every type of output, with threshold and
 //! reverse.
 
-use std::path::{Path, PathBuf};
+mod harness;
 
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cutout::engine::Engine;
+use cutout::engine::provider::ProviderChoice;
+use cutout::engine::session::SessionConfig;
 use cutout::engine::tensor::{Matte, TensorData};
 use cutout::job::{Kind, Output, Threshold};
+use cutout::model;
 use cutout::model::manifest::{InputSpec, Layout, MatteResize, Resize};
-use cutout::pipeline::compose::{self, Picture};
+use cutout::pipeline::budget::Budget;
+use cutout::pipeline::compose::{self, Channels, Picture};
+use cutout::pipeline::cpu::CpuPool;
+use cutout::pipeline::cutout::{Charged, Cutter};
 use cutout::pipeline::decode::{self, Limits, Photo};
 use cutout::pipeline::{matte, preprocess};
+use cutout::telemetry::metrics::Metrics;
+use image::DynamicImage;
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
@@ -56,7 +68,7 @@ fn input(photo: &Photo, resize: &Value) -> (u32, u32, Vec<u8>) {
 }
 
 #[test]
-fn the_networks_input_is_the_references_within_one_level() {
+fn the_networks_input_is_the_references_to_the_last_bit() {
     let index = index();
     for case in list(&index, "networks")
         .iter()
@@ -71,7 +83,7 @@ fn the_networks_input_is_the_references_within_one_level() {
             .zip(theirs.as_raw())
             .map(|(a, b)| a.abs_diff(*b))
             .max();
-        assert!(worst <= Some(1), "{name}: {worst:?} levels");
+        assert_eq!(worst, Some(0), "{name}: levels");
     }
 }
 
@@ -160,49 +172,55 @@ fn difference(ours: &[u8], theirs: &[u8]) -> Difference {
     }
 }
 
-/// Ours and theirs in the same channels. Colour under full transparency counts for nothing.
-fn side_by_side(ours: &Picture, theirs: &image::DynamicImage, kind: &Kind) -> (Vec<u8>, Vec<u8>) {
+/// A finished picture's samples, in the channels that its kind is compared in. Colour under full
+/// transparency counts for nothing.
+fn samples(picture: &DynamicImage, kind: &Kind) -> Vec<u8> {
     match kind {
-        Kind::Mask => (ours.data.clone(), theirs.to_luma8().into_raw()),
+        Kind::Mask => picture.to_luma8().into_raw(),
         Kind::Rgba => {
-            let visible = |data: &[u8]| -> Vec<u8> {
-                data.chunks_exact(4)
-                    .flat_map(|p| {
-                        if p[3] == 0 {
-                            [0; 4]
-                        } else {
-                            [p[0], p[1], p[2], p[3]]
-                        }
-                    })
-                    .collect()
-            };
-            (visible(&ours.data), visible(theirs.to_rgba8().as_raw()))
+            let mut pixels = picture.to_rgba8();
+            for pixel in pixels.pixels_mut().filter(|pixel| pixel.0[3] == 0) {
+                pixel.0 = [0; 4];
+            }
+            pixels.into_raw()
         }
-        _ => (ours.data.clone(), theirs.to_rgb8().into_raw()),
+        _ => picture.to_rgb8().into_raw(),
     }
 }
 
-#[test]
-fn pictures_are_the_references_for_every_kind_of_output() {
-    let index = index();
-    let cases = list(&index, "cases");
-    let mut compared = 0;
-    let mut wrong = Vec::new();
-    println!("| case | mean difference | within 2 levels | equal |");
-    println!("|---|---|---|---|");
-    for case in cases {
+fn as_image(picture: Picture) -> DynamicImage {
+    let (width, height, data) = (picture.width, picture.height, picture.data);
+    match picture.channels {
+        Channels::Grey => image::GrayImage::from_raw(width, height, data).map(Into::into),
+        Channels::Rgb => image::RgbImage::from_raw(width, height, data).map(Into::into),
+        Channels::Rgba => image::RgbaImage::from_raw(width, height, data).map(Into::into),
+    }
+    .expect("the picture is as large as it says")
+}
+
+/// Prints a row for each case that was compared; the bounds are checked at the end.
+#[derive(Default)]
+struct Table {
+    compared: usize,
+    wrong: Vec<String>,
+}
+
+impl Table {
+    fn begin() -> Self {
+        println!("| case | mean difference | within 2 levels | equal |");
+        println!("|---|---|---|---|");
+        Self::default()
+    }
+
+    fn row(&mut self, case: &Value, kind: &Kind, ours: &DynamicImage) {
         let name = text(&case["name"]);
-        let network = network(&index, case);
-        let photo = photo(text(&network["photo"]));
-        let background = case["background"].as_str().map(self::photo);
-        let output = output(case);
-        let alpha = alpha(network, &photo, &output);
-        let ours = compose::compose(photo, alpha, &output, background.as_ref()).unwrap();
         let theirs = image::open(fixture(text(&case["output"]))).unwrap();
-        assert_eq!((ours.width, ours.height), (theirs.width(), theirs.height()));
-        let (ours, theirs) = side_by_side(&ours, &theirs, &output.kind);
-        let difference = difference(&ours, &theirs);
-        compared += 1;
+        assert_eq!(
+            (ours.width(), ours.height()),
+            (theirs.width(), theirs.height())
+        );
+        let difference = difference(&samples(ours, kind), &samples(&theirs, kind));
+        self.compared += 1;
         println!(
             "| `{name}` | {:.3} | {:.2} % | {:.2} % |",
             difference.mean,
@@ -210,15 +228,122 @@ fn pictures_are_the_references_for_every_kind_of_output() {
             difference.equal * 100.0
         );
         if difference.mean > 0.5 || difference.near < 0.999 {
-            wrong.push(format!("{name}: {difference:?}"));
+            self.wrong.push(format!("{name}: {difference:?}"));
         }
     }
-    assert_eq!(
-        (compared, compared),
-        (cases.len(), 23),
-        "a case of the fixture was left out"
-    );
-    assert!(wrong.is_empty(), "{wrong:#?}");
+
+    fn end(self) {
+        assert_eq!(self.compared, 23, "a case of the fixture was left out");
+        assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
+    }
+}
+
+#[test]
+fn pictures_are_the_references_for_every_kind_of_output() {
+    let index = index();
+    let mut table = Table::begin();
+    for case in list(&index, "cases") {
+        let network = network(&index, case);
+        let photo = photo(text(&network["photo"]));
+        let background = case["background"].as_str().map(self::photo);
+        let output = output(case);
+        let alpha = alpha(network, &photo, &output);
+        let ours = compose::compose(photo, alpha, &output, background.as_ref()).unwrap();
+        table.row(case, &output.kind, &as_image(ours));
+    }
+    table.end();
+}
+
+/// The graph that `make parity` exported for a network of the fixture, run as the fixture's was.
+async fn cutter(network: &Value) -> Cutter {
+    let models = harness::file(".cache/parity/models");
+    let path = models.join(format!("inspyrenet-{}.toml", text(&network["mode"])));
+    let mut manifest = model::find(path.to_str().unwrap()).unwrap();
+    manifest.resize = serde_json::from_value(network["resize"].clone()).unwrap();
+    let engine = Engine::start(SessionConfig {
+        ort_library: harness::file(".cache/lib/libonnxruntime.so"),
+        model_file: model::verify(&manifest, &models).unwrap(),
+        manifest,
+        provider: ProviderChoice::Cpu,
+        device_id: 0,
+        threads: 2,
+    });
+    Cutter {
+        engine: engine.await.unwrap(),
+        memory: Budget::new(1 << 30),
+        cpu: CpuPool::new(2),
+        limits: Limits::default(),
+        metrics: Metrics::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the graphs that `make parity` exports"]
+async fn the_whole_road_ends_in_the_references_pictures() {
+    let index = index();
+    let mut table = Table::begin();
+    for network in list(&index, "networks") {
+        let cutter = cutter(network).await;
+        let read = |name: &Value| Charged {
+            bytes: std::fs::read(fixture(text(name))).unwrap().into(),
+            paid: None,
+        };
+        for case in list(&index, "cases") {
+            if case["network"] != network["name"] {
+                continue;
+            }
+            let background = case["background"].is_string().then(|| &case["background"]);
+            let output = output(case);
+            let (ours, _) = cutter
+                .cut_out(
+                    read(&network["photo"]),
+                    background.map(read),
+                    &output,
+                    Instant::now() + Duration::from_secs(600),
+                )
+                .await
+                .unwrap();
+            let ours = image::load_from_memory(&ours.bytes).unwrap();
+            table.row(case, &output.kind, &ours);
+        }
+    }
+    table.end();
+}
+
+#[test]
+#[ignore = "needs the graphs that `make parity` exports"]
+fn the_worker_runs_production_networks_by_their_names_alone() {
+    let index = index();
+    // The photo whose network input is production's own, and one that `fast` makes 384×384.
+    for (model, network) in [("base", "rocket-dynamic"), ("fast", "astronaut-static")] {
+        let case = list(&index, "cases").iter().find(|case| {
+            case["network"] == network && case["type"] == "rgba" && case["threshold"].is_null()
+        });
+        let case = case.unwrap();
+        let photo = text(&self::network(&index, case)["photo"]);
+        let root = tempfile::tempdir().unwrap();
+        let mut command = harness::cutout();
+        command
+            .args(["worker", "--ingress", "local", "--root"])
+            .arg(root.path())
+            .env("INSPIRENET_MODE", model)
+            .env("TARGET_SIZE", if model == "fast" { "384" } else { "1024" })
+            .env("CUTOUT_HOME", harness::file(".cache/parity"))
+            .env(
+                "CUTOUT_ORT_LIB",
+                harness::file(".cache/lib/libonnxruntime.so"),
+            );
+        let worker = harness::Worker::start(command).ready();
+        std::fs::copy(fixture(photo), root.path().join("inbox/photo.png")).unwrap();
+        let output = root.path().join("outbox/photo.cutout.png");
+        let ours = harness::wait_until("the cut-out", || std::fs::read(&output).ok());
+        drop(worker);
+        let ours = image::load_from_memory(&ours).unwrap();
+        let theirs = image::open(fixture(text(&case["output"]))).unwrap();
+        let difference = difference(&samples(&ours, &Kind::Rgba), &samples(&theirs, &Kind::Rgba));
+        println!("inspyrenet-{model}: {difference:?}");
+        assert!(difference.mean <= 0.5 && difference.near >= 0.999);
+    }
 }
 
 #[test]

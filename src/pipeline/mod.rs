@@ -32,6 +32,7 @@ pub mod cutout;
 pub mod decode;
 pub mod encode;
 pub mod matte;
+mod pillow;
 pub mod preprocess;
 
 mod resample;
