@@ -158,7 +158,9 @@ async fn a_lost_queue_is_told_and_jobs_flow_again_when_it_is_back() {
         healthy(&worker);
         assert_eq!(component(&worker, "queue"), 1.0);
         // Rather than in the client's back-off, which may last a minute by now.
-        wait_until("a new stream", || worker.logged("pulling through a new stream"));
+        wait_until("a new stream", || {
+            worker.logged("pulling through a new stream")
+        });
         site.flows(name).await;
     }
 }
