@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench fixtures pictures parity clean
+.PHONY: help setup demo test lint scripts-test bench fixtures pictures parity soak clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -24,14 +24,16 @@ demo: ## Builds the worker and runs it on the sample photos, then leaves it runn
 	scripts/demo.sh
 
 test: setup lint scripts-test ## Runs every check and the whole suite, emulators included
-	cargo nextest run --locked
+	cargo nextest run --locked --features failpoints
 
 # Everything under `make test` uses the dev profile and one target folder, so nothing is built twice.
-lint: setup ## Checks formatting, lints, licences, sources and advisories
+lint: setup ## Checks formatting, lints, licences, sources, advisories and alerting rules
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+	cargo clippy --locked -- -D warnings
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 	scripts/check-advisories.sh
+	scripts/check-alerts.sh
 
 scripts-test: ## Tests set-up and the demo script
 	$(PYTHON) -m unittest discover -s scripts/tests -t scripts
@@ -52,8 +54,12 @@ pictures: ## Makes the README's pictures again, with the program
 	  target/release/cutout remove samples/$$photo.jpg -o docs/images/$$photo-blue.png --kind color:#2b6cb0 --overwrite || exit 1; \
 	done
 
-parity: ## Makes the parity fixture again with transparent-background and compares exported graphs with PyTorch (6 GB of Python, minutes)
+parity: ## Makes the parity fixture again with transparent-background, compares exported graphs with PyTorch and the worker with both (6 GB of Python, minutes)
+	$(SETUP) runtime
 	tests/parity/make.sh
+
+soak: setup ## Runs 2,000 jobs through everything that can break and prints the account (CHAOS_JOBS, CHAOS_SEED)
+	CHAOS_JOBS=$${CHAOS_JOBS:-2000} cargo nextest run --locked --features failpoints --test chaos --no-capture --profile soak
 
 clean: ## Removes the build and the demo's data; keeps what set-up fetched in .cache
 	cargo clean

@@ -6,7 +6,8 @@
     setup.py verify    checks what is there, fetches nothing
 
 Versions and digests are in provision/pins.py. Running it again fetches nothing. It needs Python 3.9
-and the registries' own clients, and says all at once which tools are missing.
+and the registries' own clients, and says all at once which tools are missing. promtool is the
+exception: where it cannot be had, set-up says what goes unchecked and succeeds.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def provide(group: str) -> None:
     """Brings the cache to what `group` needs; all or an error that says what to do."""
     wanted = pinned_files(group)
     absent = [file for file in wanted if not files.is_placed(file, CACHE)]
-    missing = tools.missing(group, {file.source.client for file in absent}, ROOT)
+    clients = {file.source.client for file in absent if not file.optional}
+    missing = tools.missing(group, clients, ROOT)
     if missing:
         lines = [f"  {tool.name}: {tool.remedy}" for tool in missing]
         raise SetupError("missing tools, get them and run this again:\n" + "\n".join(lines))
@@ -60,7 +62,7 @@ def provide(group: str) -> None:
     if absent or unbuilt or wrapper:
         with files.exclusive(CACHE, say):
             for file in absent:
-                files.place(file, CACHE, files.fetch_with_client, say)
+                place(file)
             if wrapper:
                 place_emulator_wrapper()
             for tool in unbuilt:
@@ -68,7 +70,29 @@ def provide(group: str) -> None:
                 if not has_cargo_tool(tool):
                     say(f"building {tool.name} {tool.version} (once; takes some minutes)")
                     tools.build_cargo_tool(tool, CACHE, ROOT)
-    say(f"{group}: everything is in place")
+    lacking = [file for file in absent if not files.is_placed(file, CACHE) and not elsewhere(file)]
+    for file in lacking:
+        say(f"WITHOUT {file.path}: {file.optional}")
+    say(f"{group}: everything {'needed ' if lacking else ''}is in place")
+
+
+def place(file: pins.Artefact) -> None:
+    """Places a file; one that is optional may be impossible to get, which is said and survived."""
+    if elsewhere(file):
+        say(f"{Path(file.path).name} on PATH is used")
+        return
+    try:
+        files.place(file, CACHE, files.fetch_with_client, say)
+    except (SetupError, OSError) as error:
+        if not file.optional:
+            raise
+        say(f"could not get {file.path}: {error}")
+
+
+def elsewhere(file: pins.Artefact) -> bool:
+    """Whether a program that is optional here is on PATH, outside the cache (make puts that first)."""
+    found = shutil.which(Path(file.path).name) if file.optional else None
+    return found is not None and CACHE.resolve() not in Path(found).resolve().parents
 
 
 def verify() -> int:
@@ -78,6 +102,8 @@ def verify() -> int:
         path = CACHE / file.path
         if files.is_placed(file, CACHE):
             say(f"ok       {file.path}")
+        elif not path.is_file() and file.optional:
+            say(f"without  {file.path}: {file.optional}")
         elif not path.is_file():
             wrong += 1
             say(f"missing  {file.path}")

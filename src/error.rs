@@ -147,6 +147,21 @@ impl Error {
         }
     }
 
+    /// What a caught panic is to the job that it happened to: `internal`, the panic's own words
+    /// for the logs.
+    pub fn of_panic(panic: &(dyn std::any::Any + Send)) -> Self {
+        let words = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
+            .unwrap_or_else(|| "a panic without a message".to_owned());
+        Self::new(
+            Code::Internal,
+            "the worker met a defect of its own while working on this photo",
+        )
+        .caused_by(words)
+    }
+
     /// Attaches the underlying error; it is logged, never published.
     #[must_use]
     pub fn caused_by(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

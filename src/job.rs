@@ -90,6 +90,18 @@ pub struct Output {
     /// Written into the file (PNG `pHYs`), in dots per inch.
     #[schemars(range(min = 1, max = 10000))]
     pub dpi: u32,
+    // The following are left out of the JSON where they say nothing: the keys of jobs that do not
+    // use them must stay what they were.
+    /// Makes the mask hard: what is above this is the subject, the rest is not; 0 to 1. The mask
+    /// is soft when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
+    /// Keep the background and remove the subject.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reverse: bool,
+    /// How an `image:` background is brought to the photo's size.
+    #[serde(skip_serializing_if = "Fit::is_default")]
+    pub background_fit: Fit,
 }
 
 impl Default for Output {
@@ -103,6 +115,9 @@ impl Default for Output {
             crop: false,
             padding: Padding::Pixels(0),
             dpi: 300,
+            threshold: None,
+            reverse: false,
+            background_fit: Fit::Stretch,
         }
     }
 }
@@ -159,9 +174,9 @@ pub enum Kind {
     Color([u8; 3]),
     /// The subject on its own background, blurred.
     Blur,
-    /// The photo with the subject tinted.
+    /// The photo with the subject tinted green and its edge drawn.
     Overlay,
-    /// The subject on another picture, scaled to the photo.
+    /// The subject on another picture, brought to the photo's size by `background_fit`.
     Image(ObjectRef),
 }
 
@@ -318,6 +333,97 @@ impl FromStr for Padding {
                 }
                 Ok(Self::Pixels(pixels))
             }
+        }
+    }
+}
+
+/// A mask's value above which a pixel is the subject: 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f32", into = "f32")]
+pub struct Threshold(f32);
+
+impl Threshold {
+    /// Errors: `invalid_job` for a number outside 0 to 1, and for what is not a number.
+    pub fn new(value: f32) -> Result<Self> {
+        // `contains` is false for NaN too.
+        if (0.0..=1.0).contains(&value) {
+            return Ok(Self(value));
+        }
+        Err(invalid(format!(
+            "the threshold {value} is outside 0 to 1: write 0.5 for the middle of the mask"
+        )))
+    }
+
+    /// The number, 0 to 1.
+    pub const fn get(self) -> f32 {
+        self.0
+    }
+}
+
+impl TryFrom<f32> for Threshold {
+    type Error = Error;
+
+    fn try_from(value: f32) -> Result<Self> {
+        Self::new(value)
+    }
+}
+
+impl From<Threshold> for f32 {
+    fn from(threshold: Threshold) -> Self {
+        threshold.0
+    }
+}
+
+impl FromStr for Threshold {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let value = text.parse().map_err(|_| {
+            invalid(format!(
+                "{text:?} is not a threshold: write a number from 0 to 1"
+            ))
+        })?;
+        Self::new(value)
+    }
+}
+
+impl JsonSchema for Threshold {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Threshold".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "number", "minimum": 0, "maximum": 1 })
+    }
+}
+
+/// How a background picture is brought to the photo's size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// Each side scaled by itself, as transparent-background does.
+    #[default]
+    Stretch,
+    /// Its aspect kept, what hangs over cut off evenly.
+    Cover,
+}
+
+impl Fit {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl FromStr for Fit {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "stretch" => Ok(Self::Stretch),
+            "cover" => Ok(Self::Cover),
+            _ => Err(invalid(format!(
+                "{text:?} is not a background fit: use stretch or cover"
+            ))),
         }
     }
 }
@@ -565,6 +671,11 @@ pub struct JobResult {
 }
 
 impl JobResult {
+    /// The `job_id` of the answer to a message that does not say which job it is.
+    pub fn id_without_job(message_id: &str) -> String {
+        format!("message-{message_id}")
+    }
+
     /// The answer to a message that can never succeed. `job` is `None` when it is not a valid
     /// job; then its `job_id`, where it has one, still tells whose it is.
     pub fn failed(
@@ -580,7 +691,7 @@ impl JobResult {
             job_id: job
                 .map(Job::id)
                 .or_else(|| Job::claimed_id(data))
-                .unwrap_or_else(|| format!("message-{message_id}")),
+                .unwrap_or_else(|| Self::id_without_job(message_id)),
             status: Status::Failed,
             source: job.map(|job| job.source.clone()),
             outputs: Vec::new(),
@@ -711,6 +822,12 @@ mod tests {
             r#"{"source":"gs://perkie/x.jpg","output":{"padding":"200%"}}"#,
             r#"{"source":"gs://perkie/x.jpg","output":{"padding":"NaN%"}}"#,
             r#"{"source":"gs://perkie/x.jpg","output":{"dpi":0}}"#,
+            r#"{"source":"gs://perkie/x.jpg","output":{"threshold":1.001}}"#,
+            r#"{"source":"gs://perkie/x.jpg","output":{"threshold":-0.1}}"#,
+            r#"{"source":"gs://perkie/x.jpg","output":{"threshold":1e99}}"#,
+            r#"{"source":"gs://perkie/x.jpg","output":{"threshold":"NaN"}}"#,
+            r#"{"source":"gs://perkie/x.jpg","output":{"reverse":"yes"}}"#,
+            r#"{"source":"gs://perkie/x.jpg","output":{"background_fit":"tile"}}"#,
             r#"{"source":"gs://perkie/x.jpg","output":{"kind":"mask","background":"white"}}"#,
             r#"{"source":"gs://perkie/x.jpg","effects":["sepia"]}"#,
             r#"{"source":"../x.jpg"}"#,
@@ -761,6 +878,49 @@ mod tests {
         assert_ne!(smaller.key(Generation(1), "aa"), key);
         assert_ne!(job.key(Generation(2), "aa"), key);
         assert_ne!(job.key(Generation(1), "bb"), key);
+    }
+
+    #[test]
+    fn a_threshold_is_a_number_from_zero_to_one_and_its_ends_count() {
+        for (text, expected) in [("0", 0.0), ("1", 1.0), ("0.5", 0.5), ("1e-3", 0.001)] {
+            assert_eq!(text.parse::<Threshold>().unwrap().get(), expected);
+            let job =
+                format!(r#"{{"source":"gs://perkie/x.jpg","output":{{"threshold":{text}}}}}"#);
+            let output = Job::parse(job.as_bytes()).unwrap().output;
+            assert_eq!(output.threshold.map(Threshold::get), Some(expected));
+        }
+        for bad in ["NaN", "inf", "-0.001", "1.001", "half", ""] {
+            let error = bad.parse::<Threshold>().expect_err(bad);
+            assert_eq!(error.code(), Code::InvalidJob);
+        }
+        let message = Job::parse(br#"{"source":"gs://perkie/x.jpg","output":{"threshold":2}}"#);
+        let message = message.unwrap_err();
+        assert!(message.message().contains("outside 0 to 1"), "{message}");
+    }
+
+    #[test]
+    fn options_that_are_not_used_leave_the_job_key_as_it_was() {
+        let output = serde_json::to_string(&Output::default()).unwrap();
+        for name in ["threshold", "reverse", "background_fit"] {
+            assert!(!output.contains(name), "{output}");
+        }
+        let job = Job::parse(EXAMPLE.as_bytes()).unwrap();
+        let key = job.key(Generation(1), "aa");
+        // As 0.1.0 computed it, before these options were.
+        assert_eq!(
+            key,
+            "cea745f4b837005252dc71ac1491615f4b53b5e3c5b8888dee46d089097c284a"
+        );
+        let with = |change: fn(&mut Output)| {
+            let mut job = job.clone();
+            change(&mut job.output);
+            job.key(Generation(1), "aa")
+        };
+        assert_ne!(with(|o| o.reverse = true), key);
+        assert_ne!(with(|o| o.background_fit = Fit::Cover), key);
+        let zero = with(|o| o.threshold = Some(Threshold::new(0.0).unwrap()));
+        let one = with(|o| o.threshold = Some(Threshold::new(1.0).unwrap()));
+        assert!(zero != key && one != key && zero != one);
     }
 
     #[test]

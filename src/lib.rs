@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod crash;
 pub mod destination;
 pub mod engine;
 pub mod error;

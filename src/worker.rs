@@ -1,13 +1,16 @@
 //! Pulls deliveries, walks each through the pipeline, answers it: result first, ack last.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::crash::crash_point;
 use crate::error::{Class, Code, Error, Result};
 use crate::ingress::notification::{self, Admission, NotificationPolicy, SkipReason};
 use crate::ingress::{Delivery, Egress, Ingress, Lease, Message};
@@ -39,7 +42,10 @@ pub struct Worker {
 /// What to tell the queue about a delivery.
 enum Verdict {
     Ack,
+    /// It failed, which counts as an attempt.
     Nack,
+    /// Its time was cut short by the worker's end, which is not the job's fault.
+    Release,
 }
 
 impl Worker {
@@ -48,6 +54,8 @@ impl Worker {
     pub async fn run(self, mut ingress: Box<dyn Ingress>, stop: CancellationToken) -> Result<()> {
         let worker = Arc::new(self);
         let ingress_name = ingress.name();
+        let metrics = worker.metrics.clone();
+        ingress.on_burial(Box::new(move |code| metrics.dead_letter(code)));
         let places = Arc::new(Semaphore::new(worker.max_jobs));
         let (tasks, give_up) = (TaskTracker::new(), CancellationToken::new());
         let (fatal, mut fatalities) = mpsc::channel::<Error>(1);
@@ -70,7 +78,8 @@ impl Worker {
                 }
                 Err(error) => {
                     tracing::warn!(code = %error.code(), error = error.chain(), "the queue did not answer; trying again");
-                    worker.side.health.set_queue(QueueStatus::Connecting);
+                    let why = error.message().to_owned();
+                    worker.side.health.set_queue(QueueStatus::Unreachable(why));
                     worker.metrics.retry(RetryOp::Pull, error.code());
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
@@ -133,17 +142,25 @@ impl Worker {
             let _in_flight = self.metrics.in_flight_guard();
             let queued = queued_for(&message);
             self.metrics.queue_age(queued);
+            // The pool's threads catch panics of their own; this is for those of the walk itself.
+            let work = AssertUnwindSafe(self.work(&message, queued, ingress, begun)).catch_unwind();
             let verdict = tokio::select! {
                 biased;
-                verdict = self.work(&message, queued, ingress, begun) => verdict,
+                ended = work => ended.unwrap_or_else(|panic| {
+                    let defect = Error::of_panic(panic.as_ref());
+                    self.give_back(RetryOp::Job, defect, ingress, begun)
+                }),
                 () = give_up.cancelled() => {
                     tracing::warn!(code = Code::Draining.as_str(), "given back to the queue: the worker is shutting down");
                     self.metrics.job_finished(Outcome::Retried, Some(Code::Draining), ingress, begun.elapsed());
-                    Ok(Verdict::Nack)
+                    Ok(Verdict::Release)
                 }
             };
             match verdict {
-                Ok(verdict) => settle(lease, verdict).await,
+                Ok(verdict) => {
+                    settle(lease, verdict).await;
+                    crash_point!("message_acked");
+                }
                 Err(fatal) => {
                     tracing::error!(code = %fatal.code(), class = %fatal.class(), error = fatal.chain(), "the worker cannot go on");
                     self.metrics.job_finished(Outcome::Aborted, Some(fatal.code()), ingress, begun.elapsed());
@@ -191,21 +208,9 @@ impl Worker {
                     self.refuse(message, known.as_ref(), &error, arrival, ingress, begun)
                         .await
                 }
-                Class::Retryable => {
-                    tracing::warn!(
-                        code = %error.code(), class = %error.class(), error = error.chain(),
-                        "the job failed and goes back to the queue"
-                    );
-                    self.metrics.retry(RetryOp::Job, error.code());
-                    self.metrics.job_finished(
-                        Outcome::Retried,
-                        Some(error.code()),
-                        ingress,
-                        begun.elapsed(),
-                    );
-                    Ok(Verdict::Nack)
+                Class::Retryable | Class::Fatal => {
+                    self.give_back(RetryOp::Job, error, ingress, begun)
                 }
-                Class::Fatal => Err(error),
             },
         }
     }
@@ -239,8 +244,9 @@ impl Worker {
     ) -> Result<Verdict> {
         let publishing = Instant::now();
         if let Err(error) = self.egress.publish_result(result).await {
-            return self.unpublished(RetryOp::PublishResult, error, ingress, begun);
+            return self.give_back(RetryOp::PublishResult, error, ingress, begun);
         }
+        crash_point!("result_published");
         self.metrics.stage(Stage::Publish, publishing.elapsed());
         self.metrics
             .job_finished(Outcome::from(result.status), None, ingress, begun.elapsed());
@@ -279,11 +285,13 @@ impl Worker {
             timings,
         );
         if let Err(error) = self.egress.publish_result(&result).await {
-            return self.unpublished(RetryOp::PublishResult, error, ingress, begun);
+            return self.give_back(RetryOp::PublishResult, error, ingress, begun);
         }
+        crash_point!("failure_published");
         if let Err(error) = self.egress.dead_letter(message, error).await {
-            return self.unpublished(RetryOp::DeadLetter, error, ingress, begun);
+            return self.give_back(RetryOp::DeadLetter, error, ingress, begun);
         }
+        crash_point!("dead_letter_published");
         self.metrics.dead_letter(error.code());
         self.metrics.job_finished(
             Outcome::Failed,
@@ -296,8 +304,9 @@ impl Worker {
         Ok(Verdict::Ack)
     }
 
-    /// The answer itself could not be published: without it the message must not be acked.
-    fn unpublished(
+    /// Lets the job come again after what `op` met; also when only its answer could not be
+    /// published, as without one the message must not be acked. A fatal error comes back.
+    fn give_back(
         &self,
         op: RetryOp,
         error: Error,
@@ -307,7 +316,10 @@ impl Worker {
         if error.class() == Class::Fatal {
             return Err(error);
         }
-        tracing::warn!(code = %error.code(), error = error.chain(), "the result could not be published; the job goes back to the queue");
+        tracing::warn!(
+            op = op.as_str(), code = %error.code(), class = %error.class(), error = error.chain(),
+            "the job failed and goes back to the queue"
+        );
         self.metrics.retry(op, error.code());
         self.metrics.job_finished(
             Outcome::Retried,
@@ -338,6 +350,7 @@ async fn settle(lease: Box<dyn Lease>, verdict: Verdict) {
     let told = match verdict {
         Verdict::Ack => lease.ack().await,
         Verdict::Nack => lease.nack().await,
+        Verdict::Release => lease.release().await,
     };
     if let Err(error) = told {
         tracing::warn!(

@@ -5,6 +5,8 @@ mod support;
 
 use std::time::Duration;
 
+use cutout::error::{Code, Error};
+use cutout::ingress::{Egress, Ingress, Message, pubsub};
 use harness::{PATIENCE, Worker, alpha, cutout, file, likeness, run, told, wait_until};
 use serde_json::{Value, json};
 use support::{FakeGcs, PubSub, SubscriptionOptions};
@@ -48,7 +50,8 @@ impl Cloud {
     fn command(&self, name: &str) -> std::process::Command {
         let mut command = cutout();
         command
-            .args([name, "--ingress", "pubsub"])
+            .arg(name)
+            .env("CUTOUT_INGRESS", "pubsub")
             .env("PUBSUB_EMULATOR_HOST", self.pubsub.host())
             .env("STORAGE_EMULATOR_HOST", self.gcs.endpoint())
             .env("GOOGLE_CLOUD_PROJECT", self.pubsub.project());
@@ -68,6 +71,28 @@ impl Cloud {
         let generation = self.gcs.upload(BUCKET, key, "image/jpeg", body).await;
         assert_eq!(self.pubsub.pull(JOBS, 1, PATIENCE).await.len(), 1);
         generation
+    }
+
+    /// `cutout dlq`, with little patience.
+    fn dlq(&self, args: &[&str]) -> std::process::Output {
+        let mut command = self.command("dlq");
+        run(command.args(args).args(["--wait", "3s"]))
+    }
+
+    /// The codes and job ids of the dead letters, when there are as many as that: the emulator
+    /// may keep one back for a lease.
+    fn dead(&self, count: usize, args: &[&str]) -> Vec<Value> {
+        wait_until(&format!("{count} dead letters"), || {
+            let output = self.dlq(&[&["list", "--json"], args].concat());
+            assert!(output.status.success(), "{}", told(&output));
+            let lines = String::from_utf8(output.stdout).unwrap();
+            let mut letters: Vec<Value> = lines
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
+            letters.sort_by_key(|letter| letter["job_id"].to_string());
+            (letters.len() == count).then_some(letters)
+        })
     }
 
     async fn results(&self, count: usize) -> Vec<Value> {
@@ -268,6 +293,136 @@ async fn bad_jobs_fail_with_their_codes_go_to_the_dead_letters_and_stop_nobody()
             .await
             .is_empty(),
         "all were acked"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mended_photo_is_cut_out_when_its_dead_letter_is_replayed() {
+    let cloud = Cloud::start().await;
+    cloud
+        .upload_quietly("cat.jpg", "tests/fixtures/images/truncated.jpg")
+        .await;
+    let _worker = cloud.worker(&[]).ready();
+    let job = json!({ "job_id": "order-5512", "source": format!("gs://{BUCKET}/cat.jpg") });
+    cloud.pubsub.publish(JOBS, job.to_string(), &[]).await;
+    assert_eq!(cloud.results(1).await[0]["status"], "failed");
+
+    let letters = cloud.dead(1, &["--source", &format!("gs://{BUCKET}/")]);
+    assert_eq!(letters[0]["code"], "image_corrupt");
+    assert_eq!(letters[0]["job_id"], "order-5512");
+    // Its announcement becomes a cut-out as well; whichever is first, the other is a duplicate.
+    let photo = std::fs::read(file("samples/cat.jpg")).unwrap();
+    cloud
+        .gcs
+        .upload(BUCKET, "cat.jpg", "image/jpeg", photo)
+        .await;
+    let output = cloud.dlq(&["replay", "--job-id", "order-5512"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let results = cloud.results(2).await;
+    let replayed = results.iter().find(|r| r["job_id"] == "order-5512");
+    assert_ne!(replayed.unwrap()["status"], "failed", "{results:#?}");
+    assert!(cloud.gcs.download(BUCKET, "cat.cutout.png").await.is_some());
+    cloud.dead(0, &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_of_both_origins_are_listed_replayed_and_dropped() {
+    let cloud = Cloud::start().await;
+    let client = pubsub::PubSub::connect(pubsub::PubSubConfig {
+        emulator_host: Some(cloud.pubsub.host()),
+        project: Some(cloud.pubsub.project().into()),
+        subscription: Some(JOBS.into()),
+        dead_letter_topic: Some(DEAD.into()),
+        ..pubsub::PubSubConfig::default()
+    })
+    .await
+    .unwrap();
+    // One dies of too many deliveries, by Pub/Sub's own hand.
+    cloud
+        .pubsub
+        .publish(
+            JOBS,
+            r#"{"job_id":"a","source":"gs://x/a.jpg"}"#,
+            &[("shop", "perkie")],
+        )
+        .await;
+    let mut consumer: Box<dyn Ingress> = Box::new(client.ingress().unwrap());
+    for _ in 0..5 {
+        let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await;
+        delivery.unwrap().unwrap().lease.nack().await.unwrap();
+    }
+    // Two are a worker's.
+    for (id, code) in [("b", Code::ImageCorrupt), ("c", Code::SourceNotFound)] {
+        let message = Message {
+            id: format!("original-{id}"),
+            data: json!({ "job_id": id, "source": format!("gs://x/{id}.jpg") })
+                .to_string()
+                .into(),
+            attributes: [("shop".to_owned(), "perkie".to_owned())].into(),
+            ordering_key: id.to_owned(),
+            attempt: 2,
+            ..Message::default()
+        };
+        let error = Error::new(code, "it is broken");
+        client.dead_letter(&message, &error).await.unwrap();
+    }
+    let letters = cloud.dead(3, &[]);
+    consumer.close().await.unwrap();
+    let seen: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            assert_eq!(
+                letter["attributes"],
+                json!({ "shop": "perkie" }),
+                "{letter:#}"
+            );
+            let text = |name: &str| letter[name].as_str().unwrap().to_owned();
+            (text("job_id"), text("code"), text("origin"))
+        })
+        .collect();
+    let expected = [
+        ("a", "attempts_exhausted", "pubsub"),
+        ("b", "image_corrupt", "worker"),
+        ("c", "source_not_found", "worker"),
+    ]
+    .map(|(id, code, origin)| (id.to_owned(), code.to_owned(), origin.to_owned()));
+    assert_eq!(seen, expected);
+    assert_eq!(cloud.dead(3, &[]), letters, "a listing changes nothing");
+
+    let output = cloud.dlq(&["replay", "--code", "image_corrupt"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let [replayed] = cloud
+        .pubsub
+        .pull(JOBS, 1, PATIENCE)
+        .await
+        .try_into()
+        .unwrap();
+    assert_eq!(replayed.json()["job_id"], "b");
+    assert_eq!(replayed.ordering_key, "b");
+    let own = [("shop".to_owned(), "perkie".to_owned())];
+    assert_eq!(replayed.attributes, own.into());
+    let output = cloud.dlq(&["drop", "--yes", "--code", "attempts_exhausted"]);
+    assert!(output.status.success(), "{}", told(&output));
+
+    // A wrong name is not an empty answer, and costs nothing.
+    for (args, missing) in [
+        (
+            &["list", "--dead-letter-subscription", "nowhere"][..],
+            "nowhere",
+        ),
+        (&["replay", "--all", "--topic", "no-jobs"], "no-jobs"),
+    ] {
+        let output = cloud.dlq(args);
+        assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+        assert!(told(&output).contains(missing), "{}", told(&output));
+    }
+    assert_eq!(cloud.dead(1, &[])[0]["job_id"], "c");
+    assert!(
+        cloud
+            .pubsub
+            .pull(JOBS, 1, Duration::from_secs(1))
+            .await
+            .is_empty()
     );
 }
 

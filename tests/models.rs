@@ -94,7 +94,11 @@ fn a_missing_file_tells_where_it_was_looked_for_and_what_to_do() {
 fn a_wrong_input_name_tells_those_that_the_graph_has() {
     let home = home();
     let manifest = manifest_with(home.path(), "name = \"input\"", "name = \"pixels\"");
-    let words = ["\"pixels\"", "has: input f32[1, 3, 1024, 1024]", "input.name"];
+    let words = [
+        "\"pixels\"",
+        "has: input f32[1, 3, 1024, 1024]",
+        "input.name",
+    ];
     refused(home.path(), &manifest, &words);
 }
 
@@ -102,7 +106,11 @@ fn a_wrong_input_name_tells_those_that_the_graph_has() {
 fn an_unknown_resize_policy_tells_the_known_ones() {
     let home = home();
     let manifest = manifest_with(home.path(), "\"static\"", "\"elastic\"");
-    refused(home.path(), &manifest, &["`elastic`", "`static`", "`dynamic`"]);
+    refused(
+        home.path(),
+        &manifest,
+        &["`elastic`", "`static`", "`dynamic`"],
+    );
 }
 
 #[test]
@@ -112,7 +120,10 @@ fn a_known_network_that_is_not_here_says_the_command_that_brings_it() {
         ("birefnet-general", "cutout model fetch birefnet-general"),
         ("inspyrenet-base", "models.export --mode base"),
     ] {
-        let output = run(&mut with_home(home.path(), &["model", "check", "--model", name]));
+        let output = run(&mut with_home(
+            home.path(),
+            &["model", "check", "--model", name],
+        ));
         assert_eq!(output.status.code(), Some(1), "{}", told(&output));
         assert!(told(&output).contains(command), "{}", told(&output));
         assert!(told(&output).contains("model_invalid"), "{}", told(&output));
@@ -140,7 +151,10 @@ impl Mirror {
             for mut stream in listener.incoming().map_while(Result::ok) {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                while lines.next().is_some_and(|line| line.is_ok_and(|l| !l.is_empty())) {}
+                while lines
+                    .next()
+                    .is_some_and(|line| line.is_ok_and(|l| !l.is_empty()))
+                {}
                 let _ = write!(stream, "{head}\r\nConnection: close\r\n\r\n");
                 let _ = stream.write_all(body);
             }
@@ -215,7 +229,10 @@ fn a_fetched_network_has_a_manifest_and_is_not_fetched_again() {
     assert_eq!(mirror.requests(), 2);
 
     // From now on its name is enough: it passes its digest and fails as a graph.
-    let check = run(&mut with_home(home.path(), &["model", "check", "--model", "probe"]));
+    let check = run(&mut with_home(
+        home.path(),
+        &["model", "check", "--model", "probe"],
+    ));
     assert!(told(&check).contains("cannot load"), "{}", told(&check));
 }
 
@@ -262,7 +279,10 @@ fn each_way_a_download_fails_is_told_apart_and_leaves_nothing() {
         (&busy.url, &["503", "later"]),
         (&other.url, &["md5", GRAPH_MD5, "nothing was kept"]),
         (&short.url, &["broke off after 18 bytes", "run this again"]),
-        ("http://127.0.0.1:9/x", &["cannot reach 127.0.0.1", "models/probe.onnx"]),
+        (
+            "http://127.0.0.1:9/x",
+            &["cannot reach 127.0.0.1", "models/probe.onnx"],
+        ),
         ("http://example.org/x", &["http proves nothing", "https://"]),
     ] {
         let output = fetch(home.path(), &manifest, &["--url", url]);
@@ -279,7 +299,11 @@ fn each_way_a_download_fails_is_told_apart_and_leaves_nothing() {
 fn a_directory_that_cannot_be_written_is_told() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("models"), "a file").unwrap();
-    let output = fetch(home.path(), Path::new("u2net"), &["--url", "http://127.0.0.1:9/x"]);
+    let output = fetch(
+        home.path(),
+        Path::new("u2net"),
+        &["--url", "http://127.0.0.1:9/x"],
+    );
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     assert!(told(&output).contains("cannot make"), "{}", told(&output));
 }

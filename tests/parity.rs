@@ -1,18 +1,27 @@
 //! The worker's pixels against transparent-background's (`tests/parity/fixture/README.md`): what
-//! goes into the network, and what is made of its answer.
-//!
-//! Left out, because the worker does otherwise: `threshold` and `reverse`, which are no options of a
-//! job yet; the drawn edge of the overlay; the blur, which is box-approximated here; a background
-//! picture, which covers the photo here and is stretched to it there.
+//! goes into the network, and what is made of its answer, for every type of output, with threshold and
+//! reverse.
+
+mod harness;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use cutout::engine::Engine;
+use cutout::engine::provider::ProviderChoice;
+use cutout::engine::session::SessionConfig;
 use cutout::engine::tensor::{Matte, TensorData};
-use cutout::job::{Kind, Output};
+use cutout::job::{Kind, Output, Threshold};
+use cutout::model;
 use cutout::model::manifest::{InputSpec, Layout, MatteResize, Resize};
-use cutout::pipeline::compose::{self, Picture};
+use cutout::pipeline::budget::Budget;
+use cutout::pipeline::compose::{self, Channels, Picture};
+use cutout::pipeline::cpu::CpuPool;
+use cutout::pipeline::cutout::{Charged, Cutter};
 use cutout::pipeline::decode::{self, Limits, Photo};
 use cutout::pipeline::{matte, preprocess};
+use cutout::telemetry::metrics::Metrics;
+use image::DynamicImage;
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
@@ -54,7 +63,7 @@ fn input(photo: &Photo, resize: &Value) -> (u32, u32, Vec<u8>) {
 }
 
 #[test]
-fn the_networks_input_is_the_references_within_one_level() {
+fn the_networks_input_is_the_references_to_the_last_bit() {
     let index = index();
     for case in list(&index, "networks")
         .iter()
@@ -69,7 +78,7 @@ fn the_networks_input_is_the_references_within_one_level() {
             .zip(theirs.as_raw())
             .map(|(a, b)| a.abs_diff(*b))
             .max();
-        assert!(worst <= Some(1), "{name}: {worst:?} levels");
+        assert_eq!(worst, Some(0), "{name}: levels");
     }
 }
 
@@ -80,7 +89,7 @@ fn network<'a>(index: &'a Value, case: &Value) -> &'a Value {
         .unwrap()
 }
 
-fn alpha(network: &Value, photo: &Photo) -> Vec<u8> {
+fn alpha(network: &Value, photo: &Photo, output: &Output) -> Vec<u8> {
     let mask = image::open(fixture(text(&network["mask"])))
         .unwrap()
         .to_luma16();
@@ -107,25 +116,42 @@ fn alpha(network: &Value, photo: &Photo) -> Vec<u8> {
         photo.width,
         photo.height,
         MatteResize::BilinearAlignCorners,
+        output,
     )
 }
 
-fn kind(case: &Value) -> Option<Kind> {
-    Some(match text(&case["type"]) {
-        "rgba" => Kind::Rgba,
+/// What a job would ask for.
+fn output(case: &Value) -> Output {
+    let kind = match text(&case["type"]) {
         "map" => Kind::Mask,
-        "green" => Kind::Green,
-        "white" => Kind::White,
         "colour" => {
             let channel = |i: usize| u8::try_from(case["colour"][i].as_u64().unwrap()).unwrap();
             Kind::Color([channel(0), channel(1), channel(2)])
         }
-        _ => return None,
-    })
+        // The picture is handed over decoded; its name is not looked at.
+        "image" => "image:background.png".parse().unwrap(),
+        same => same.parse().unwrap(),
+    };
+    let threshold = case["threshold"].as_f64();
+    Output {
+        kind,
+        threshold: threshold.map(|value| Threshold::new(value as f32).unwrap()),
+        reverse: case["reverse"].as_bool().unwrap(),
+        ..Output::default()
+    }
 }
 
-/// Mean difference in levels, and the share of samples within two.
-fn difference(ours: &[u8], theirs: &[u8]) -> (f64, f64) {
+#[derive(Debug)]
+struct Difference {
+    /// In levels of 255.
+    mean: f64,
+    /// Share of the samples that are at most two levels apart.
+    near: f64,
+    /// Share of the samples that are the same.
+    equal: f64,
+}
+
+fn difference(ours: &[u8], theirs: &[u8]) -> Difference {
     assert_eq!(ours.len(), theirs.len());
     let differences: Vec<u8> = ours
         .iter()
@@ -133,76 +159,186 @@ fn difference(ours: &[u8], theirs: &[u8]) -> (f64, f64) {
         .map(|(a, b)| a.abs_diff(*b))
         .collect();
     let count = differences.len() as f64;
-    (
-        differences.iter().map(|&d| f64::from(d)).sum::<f64>() / count,
-        differences.iter().filter(|&&d| d <= 2).count() as f64 / count,
-    )
+    let share = |most: u8| differences.iter().filter(|&&d| d <= most).count() as f64 / count;
+    Difference {
+        mean: differences.iter().map(|&d| f64::from(d)).sum::<f64>() / count,
+        near: share(2),
+        equal: share(0),
+    }
 }
 
-/// Ours and theirs in the same channels. Colour under full transparency counts for nothing.
-fn side_by_side(ours: &Picture, theirs: &image::DynamicImage, kind: &Kind) -> (Vec<u8>, Vec<u8>) {
+/// A finished picture's samples, in the channels that its kind is compared in. Colour under full
+/// transparency counts for nothing.
+fn samples(picture: &DynamicImage, kind: &Kind) -> Vec<u8> {
     match kind {
-        Kind::Mask => (ours.data.clone(), theirs.to_luma8().into_raw()),
+        Kind::Mask => picture.to_luma8().into_raw(),
         Kind::Rgba => {
-            let visible = |data: &[u8]| -> Vec<u8> {
-                data.chunks_exact(4)
-                    .flat_map(|p| {
-                        if p[3] == 0 {
-                            [0; 4]
-                        } else {
-                            [p[0], p[1], p[2], p[3]]
-                        }
-                    })
-                    .collect()
-            };
-            (visible(&ours.data), visible(theirs.to_rgba8().as_raw()))
+            let mut pixels = picture.to_rgba8();
+            for pixel in pixels.pixels_mut().filter(|pixel| pixel.0[3] == 0) {
+                pixel.0 = [0; 4];
+            }
+            pixels.into_raw()
         }
-        _ => (ours.data.clone(), theirs.to_rgb8().into_raw()),
+        _ => picture.to_rgb8().into_raw(),
+    }
+}
+
+fn as_image(picture: Picture) -> DynamicImage {
+    let (width, height, data) = (picture.width, picture.height, picture.data);
+    match picture.channels {
+        Channels::Grey => image::GrayImage::from_raw(width, height, data).map(Into::into),
+        Channels::Rgb => image::RgbImage::from_raw(width, height, data).map(Into::into),
+        Channels::Rgba => image::RgbaImage::from_raw(width, height, data).map(Into::into),
+    }
+    .expect("the picture is as large as it says")
+}
+
+/// Prints a row for each case that was compared; the bounds are checked at the end.
+#[derive(Default)]
+struct Table {
+    compared: usize,
+    wrong: Vec<String>,
+}
+
+impl Table {
+    fn begin() -> Self {
+        println!("| case | mean difference | within 2 levels | equal |");
+        println!("|---|---|---|---|");
+        Self::default()
+    }
+
+    fn row(&mut self, case: &Value, kind: &Kind, ours: &DynamicImage) {
+        let name = text(&case["name"]);
+        let theirs = image::open(fixture(text(&case["output"]))).unwrap();
+        assert_eq!(
+            (ours.width(), ours.height()),
+            (theirs.width(), theirs.height())
+        );
+        let difference = difference(&samples(ours, kind), &samples(&theirs, kind));
+        self.compared += 1;
+        println!(
+            "| `{name}` | {:.3} | {:.2} % | {:.2} % |",
+            difference.mean,
+            difference.near * 100.0,
+            difference.equal * 100.0
+        );
+        if difference.mean > 0.5 || difference.near < 0.999 {
+            self.wrong.push(format!("{name}: {difference:?}"));
+        }
+    }
+
+    fn end(self) {
+        assert_eq!(self.compared, 23, "a case of the fixture was left out");
+        assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
     }
 }
 
 #[test]
 fn pictures_are_the_references_for_every_kind_of_output() {
     let index = index();
-    let mut compared = 0;
-    let mut wrong = Vec::new();
+    let mut table = Table::begin();
     for case in list(&index, "cases") {
-        let plain = case["threshold"].is_null() && case["reverse"] == false;
-        let Some(kind) = kind(case).filter(|_| plain) else {
-            continue;
-        };
         let network = network(&index, case);
         let photo = photo(text(&network["photo"]));
-        let alpha = alpha(network, &photo);
-        let output = Output {
-            kind: kind.clone(),
-            ..Output::default()
+        let background = case["background"].as_str().map(self::photo);
+        let output = output(case);
+        let alpha = alpha(network, &photo, &output);
+        let ours = compose::compose(photo, alpha, &output, background.as_ref()).unwrap();
+        table.row(case, &output.kind, &as_image(ours));
+    }
+    table.end();
+}
+
+/// The graph that `make parity` exported for a network of the fixture, run as the fixture's was.
+async fn cutter(network: &Value) -> Cutter {
+    let models = harness::file(".cache/parity/models");
+    let path = models.join(format!("inspyrenet-{}.toml", text(&network["mode"])));
+    let mut manifest = model::find(path.to_str().unwrap(), None).unwrap();
+    manifest.resize = serde_json::from_value(network["resize"].clone()).unwrap();
+    let engine = Engine::start(SessionConfig {
+        ort_library: harness::file(".cache/lib/libonnxruntime.so"),
+        model_file: model::verify(&manifest, &models).unwrap(),
+        manifest,
+        provider: ProviderChoice::Cpu,
+        device_id: 0,
+        threads: 2,
+    });
+    Cutter {
+        engine: engine.await.unwrap(),
+        memory: Budget::new(1 << 30),
+        cpu: CpuPool::new(2),
+        limits: Limits::default(),
+        metrics: Metrics::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the graphs that `make parity` exports"]
+async fn the_whole_road_ends_in_the_references_pictures() {
+    let index = index();
+    let mut table = Table::begin();
+    for network in list(&index, "networks") {
+        let cutter = cutter(network).await;
+        let read = |name: &Value| Charged {
+            bytes: std::fs::read(fixture(text(name))).unwrap().into(),
+            paid: None,
         };
-        let ours = compose::compose(photo, alpha, &output, None).unwrap();
-        let theirs = image::open(fixture(text(&case["output"]))).unwrap();
-        assert_eq!((ours.width, ours.height), (theirs.width(), theirs.height()));
-        let (ours, theirs) = side_by_side(&ours, &theirs, &kind);
-        let (mean, near) = difference(&ours, &theirs);
-        compared += 1;
-        println!(
-            "{}: mean {mean:.3}, within two levels {:.3} %",
-            text(&case["name"]),
-            near * 100.0
-        );
-        // The reference truncates what it mixes and we round: up to a level, half of one on average.
-        let most = match kind {
-            Kind::Rgba | Kind::Mask => 0.5,
-            _ => 1.0,
-        };
-        if mean > most || near < 0.999 {
-            wrong.push(format!(
-                "{}: mean {mean:.3}, within two {near:.4}",
-                text(&case["name"])
-            ));
+        for case in list(&index, "cases") {
+            if case["network"] != network["name"] {
+                continue;
+            }
+            let background = case["background"].is_string().then(|| &case["background"]);
+            let output = output(case);
+            let (ours, _) = cutter
+                .cut_out(
+                    read(&network["photo"]),
+                    background.map(read),
+                    &output,
+                    Instant::now() + Duration::from_secs(600),
+                )
+                .await
+                .unwrap();
+            let ours = image::load_from_memory(&ours.bytes).unwrap();
+            table.row(case, &output.kind, &ours);
         }
     }
-    assert!(compared >= 7, "only {compared} cases were compared");
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    table.end();
+}
+
+#[test]
+#[ignore = "needs the graphs that `make parity` exports"]
+fn the_worker_runs_production_networks_by_their_names_alone() {
+    let index = index();
+    // The photo whose network input is production's own, and one that `fast` makes 384×384.
+    for (model, network) in [("base", "rocket-dynamic"), ("fast", "astronaut-static")] {
+        let case = list(&index, "cases").iter().find(|case| {
+            case["network"] == network && case["type"] == "rgba" && case["threshold"].is_null()
+        });
+        let case = case.unwrap();
+        let photo = text(&self::network(&index, case)["photo"]);
+        let root = tempfile::tempdir().unwrap();
+        let mut command = harness::cutout();
+        command
+            .args(["worker", "--ingress", "local", "--root"])
+            .arg(root.path())
+            .env("INSPIRENET_MODE", model)
+            .env("TARGET_SIZE", if model == "fast" { "384" } else { "1024" })
+            .env("CUTOUT_HOME", harness::file(".cache/parity"))
+            .env(
+                "CUTOUT_ORT_LIB",
+                harness::file(".cache/lib/libonnxruntime.so"),
+            );
+        let worker = harness::Worker::start(command).ready();
+        std::fs::copy(fixture(photo), root.path().join("inbox/photo.png")).unwrap();
+        let output = root.path().join("outbox/photo.cutout.png");
+        let ours = harness::wait_until("the cut-out", || std::fs::read(&output).ok());
+        drop(worker);
+        let ours = image::load_from_memory(&ours).unwrap();
+        let theirs = image::open(fixture(text(&case["output"]))).unwrap();
+        let difference = difference(&samples(&ours, &Kind::Rgba), &samples(&theirs, &Kind::Rgba));
+        println!("inspyrenet-{model}: {difference:?}");
+        assert!(difference.mean <= 0.5 && difference.near >= 0.999);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io::Cursor;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cutout::engine::tensor::Matte;
-use cutout::job::{Output, Padding, Size};
+use cutout::job::{Fit, Kind, Output, Padding, Size};
 use cutout::model::manifest::{InputSpec, Layout as TensorLayout, MatteResize, Resize};
 use cutout::pipeline::decode::{Limits, decode, sniff};
 use cutout::pipeline::{compose, encode, matte, preprocess};
@@ -66,6 +66,10 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> u64 {
     peak as u64
 }
 
+fn is_image(output: &Output) -> bool {
+    matches!(output.kind, Kind::Image(_))
+}
+
 fn walk(bytes: &[u8], output: &Output, matte: &Matte) -> encode::Encoded {
     let limits = Limits::default();
     let header = sniff(bytes, &limits).unwrap();
@@ -76,8 +80,17 @@ fn walk(bytes: &[u8], output: &Output, matte: &Matte) -> encode::Encoded {
         height: 128,
     };
     preprocess::to_tensor(&photo, &input, &resize).unwrap();
-    let alpha = matte::to_full_size(matte, photo.width, photo.height, MatteResize::Bilinear);
-    let picture = compose::compose(photo, alpha, output, None).unwrap();
+    let alpha = matte::to_full_size(
+        matte,
+        photo.width,
+        photo.height,
+        MatteResize::Bilinear,
+        output,
+    );
+    // The same picture serves as its own background.
+    let background = is_image(output).then(|| decode(bytes, &header, &limits).unwrap());
+    let picture = compose::compose(photo, alpha, output, background.as_ref()).unwrap();
+    drop(background);
     encode::encode(&picture, output).unwrap()
 }
 
@@ -115,9 +128,14 @@ fn no_job_allocates_more_than_its_header_announced() {
         }
     }
     let whole = Output::default();
-    let blur = Output {
-        kind: "blur".parse().unwrap(),
+    let of = |kind: &str| Output {
+        kind: kind.parse().unwrap(),
         ..Output::default()
+    };
+    let (blur, overlay, stretched) = (of("blur"), of("overlay"), of("image:same.png"));
+    let covering = Output {
+        background_fit: Fit::Cover,
+        ..stretched.clone()
     };
     let smaller = Output {
         size: Some(Size::Longest(2990)),
@@ -145,7 +163,9 @@ fn no_job_allocates_more_than_its_header_announced() {
     files.push(("profile bomb".into(), profile_bomb()));
     for (i, (name, bytes)) in files.iter().enumerate() {
         let header = sniff(bytes, &Limits::default()).unwrap();
-        let others = [&blur, &smaller, &cropped, &larger];
+        let others = [
+            &blur, &overlay, &stretched, &covering, &smaller, &cropped, &larger,
+        ];
         // Outputs differ after decoding, where only transparency matters.
         let others = if i == 0 || name == "rgba Png" {
             &others[..]
@@ -153,11 +173,12 @@ fn no_job_allocates_more_than_its_header_announced() {
             &[]
         };
         for output in [&whole].iter().chain(others) {
-            let announced =
-                header.decode_bytes() + compose::extra_bytes(header.width, header.height, output);
+            let pictures = if is_image(output) { 2 } else { 1 };
+            let announced = pictures * header.decode_bytes()
+                + compose::extra_bytes(header.width, header.height, output);
             let peak = peak_of(|| walk(bytes, output, &matte));
             println!(
-                "{name:20} {:6} size {:?}: {peak} of {announced} bytes",
+                "{name:20} {:14} size {:?}: {peak} of {announced} bytes",
                 output.kind.to_string(),
                 output.size,
             );

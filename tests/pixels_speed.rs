@@ -92,19 +92,26 @@ fn twelve_megapixels_step_by_step() {
         timed("finish", || matte::finish(&mut matte, &spec).unwrap());
         let (w, h) = (photo.width, photo.height);
         timed("to_full_size, align corners", || {
-            matte::to_full_size(&matte, w, h, MatteResize::BilinearAlignCorners)
+            matte::to_full_size(
+                &matte,
+                w,
+                h,
+                MatteResize::BilinearAlignCorners,
+                &Output::default(),
+            )
         });
         let alpha = timed("to_full_size, bilinear", || {
-            matte::to_full_size(&matte, w, h, MatteResize::Bilinear)
+            matte::to_full_size(&matte, w, h, MatteResize::Bilinear, &Output::default())
         });
-        for kind in ["mask", "white", "blur", "overlay", "rgba"] {
+        for kind in ["mask", "white", "blur", "overlay", "image:same.jpg", "rgba"] {
             let output = Output {
                 kind: kind.parse().unwrap(),
                 ..Output::default()
             };
-            let (photo, alpha) = (photo.clone(), alpha.clone());
+            let (background, alpha) = (&photo, alpha.clone());
+            let photo = photo.clone();
             let picture = timed(&format!("compose {kind}"), || {
-                compose::compose(photo, alpha, &output, None).unwrap()
+                compose::compose(photo, alpha, &output, Some(background)).unwrap()
             });
             let encoded = timed(&format!("encode {kind} as png"), || {
                 encode::encode(&picture, &output).unwrap()

@@ -5,6 +5,7 @@ mod harness;
 use cutout::engine::Engine;
 use cutout::engine::provider::ProviderChoice;
 use cutout::engine::session::SessionConfig;
+use cutout::job::Output;
 use cutout::model;
 use cutout::pipeline::decode::{self, Limits};
 use cutout::pipeline::{matte, preprocess};
@@ -53,7 +54,13 @@ async fn masks_are_those_of_the_reference_at_the_networks_size_and_at_full_size(
             "{name}: mean difference {difference}/255"
         );
 
-        let full = matte::to_full_size(&answer, photo.width, photo.height, manifest.output.resize);
+        let full = matte::to_full_size(
+            &answer,
+            photo.width,
+            photo.height,
+            manifest.output.resize,
+            &Output::default(),
+        );
         let reference = grey(&format!("tests/fixtures/masks/{name}.mask.png"));
         let (difference, iou) = likeness(&full, reference.as_raw());
         println!("{name}: full size {difference:.4}/255, IoU {iou:.5}");

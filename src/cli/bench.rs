@@ -17,9 +17,8 @@ use super::{Context, progress_bar};
 use crate::config::{LimitArgs, ModelArgs, cores};
 use crate::engine::tensor::Tensor;
 use crate::job::Output;
-use crate::pipeline::cpu::CpuPool;
 use crate::pipeline::cutout::{Charged, Cutter, Spent};
-use crate::pipeline::decode::{self, Limits};
+use crate::pipeline::decode::{self};
 use crate::pipeline::preprocess;
 use crate::telemetry::metrics::Metrics;
 
@@ -125,16 +124,8 @@ impl BenchCmd {
         let session = super::session_config(&self.model).await?;
         let threads = session.threads;
         let engine = crate::engine::Engine::start(session).await?;
-        let cutter = Cutter {
-            engine,
-            memory: super::photo_budget(&self.limits),
-            cpu: CpuPool::new(cores()),
-            limits: Limits {
-                max_pixels: self.limits.max_pixels,
-                ..Limits::default()
-            },
-            metrics: Metrics::new(),
-        };
+        let memory = super::photo_bytes(&self.limits);
+        let cutter = super::cutter(engine, &self.limits, memory, Metrics::new());
         let concurrency = match self.concurrency {
             0 => self.limits.max_jobs(),
             n => n,

@@ -1,11 +1,15 @@
 //! The two ends of the pipeline, made from the configuration: queue and store, local or Google's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
 
 use crate::config::{AllowedPlace, IngressKind, QueueArgs, WorkerArgs};
 use crate::destination::Template;
 use crate::error::{Code, Error, Result};
+use crate::ingress::dead_letter::Morgue;
 use crate::ingress::inbox::Inbox;
 use crate::ingress::local::{LocalIngressConfig, LocalQueue};
 use crate::ingress::notification::NotificationPolicy;
@@ -18,6 +22,7 @@ use crate::store::gcs::{GcsConfig, GcsStore};
 
 /// Uploads are watched for here, relative to the root, and outputs go there.
 const INBOX: &str = "inbox";
+const OUTBOX: &str = "outbox";
 const LOCAL_TEMPLATE: &str = "outbox/{dir}/{stem}.cutout.{ext}";
 const CLOUD_TEMPLATE: &str = "{dir}/{stem}.cutout.{ext}";
 
@@ -129,25 +134,12 @@ pub async fn connect(
 }
 
 async fn local(queue: &QueueArgs, worker: &WorkerArgs) -> Result<Ends> {
-    for folder in [INBOX, "outbox"] {
-        let folder = queue.root.join(folder);
-        std::fs::create_dir_all(&folder).map_err(|error| {
-            Error::new(
-                Code::ConfigInvalid,
-                format!(
-                    "cannot create {}: choose another --root (CUTOUT_ROOT)",
-                    folder.display()
-                ),
-            )
-            .caused_by(error)
-        })?;
-    }
+    create_folder(&queue.root)?;
     let store = Arc::new(DirStore::open(&queue.root)?);
+    create_folder(&store.root().join(OUTBOX))?;
     store.probe(None).await?;
-    // The store's own name of the root is absolute and free of links, as file events name it.
-    let root = store.root().to_owned();
-    let jobs = open_queue(&root).await?;
-    let inbox = Inbox::watch(&root, INBOX, jobs.clone()).await?;
+    let jobs = open_queue(store.root()).await?;
+    let inbox = Inbox::watch(store.root(), INBOX, jobs.clone()).await?;
     let config = LocalIngressConfig {
         max_attempts: worker.max_attempts,
         ..LocalIngressConfig::default()
@@ -160,10 +152,22 @@ async fn local(queue: &QueueArgs, worker: &WorkerArgs) -> Result<Ends> {
     })
 }
 
+fn queue_file(root: &Path) -> PathBuf {
+    root.join(crate::object::RESERVED_DIR).join("queue.sqlite")
+}
+
 /// The queue lies in the store's own folder, where no job can name it.
 async fn open_queue(root: &Path) -> Result<LocalQueue> {
-    let folder = root.join(crate::object::RESERVED_DIR);
-    std::fs::create_dir_all(&folder).map_err(|error| {
+    create_folder(&root.join(crate::object::RESERVED_DIR))?;
+    let file = queue_file(root);
+    let opening = tokio::task::spawn_blocking(move || LocalQueue::open(file));
+    opening.await.map_err(|error| {
+        Error::new(Code::Internal, "the queue could not be opened").caused_by(error)
+    })?
+}
+
+fn create_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| {
         Error::new(
             Code::ConfigInvalid,
             format!(
@@ -172,12 +176,7 @@ async fn open_queue(root: &Path) -> Result<LocalQueue> {
             ),
         )
         .caused_by(error)
-    })?;
-    let opening =
-        tokio::task::spawn_blocking(move || LocalQueue::open(folder.join("queue.sqlite")));
-    opening.await.map_err(|error| {
-        Error::new(Code::Internal, "the queue could not be opened").caused_by(error)
-    })?
+    })
 }
 
 async fn cloud(
@@ -268,7 +267,7 @@ pub async fn publisher(queue: &QueueArgs, topic: &str) -> Result<Arc<dyn JobPubl
                 ),
             ));
         }
-        IngressKind::Local => Arc::new(open_queue(&queue.root).await?),
+        IngressKind::Local => Arc::new(open_queue(DirStore::open(&queue.root)?.root()).await?),
         IngressKind::PubSub => {
             let config = PubSubConfig {
                 jobs_topic: Some(topic.to_owned()),
@@ -277,6 +276,54 @@ pub async fn publisher(queue: &QueueArgs, topic: &str) -> Result<Arc<dyn JobPubl
             Arc::new(PubSub::connect(config).await?)
         }
     })
+}
+
+/// How dead letters are reached where they must be pulled.
+pub struct MorgueConfig<'a> {
+    /// A subscription to the dead-letter topic.
+    pub subscription: &'a str,
+    /// Where originals are published again; none for who does not replay.
+    pub jobs_topic: Option<&'a str>,
+    /// A silence this long is taken for the end.
+    pub idle: Duration,
+}
+
+/// The dead letters of the configured queue. That they can be reached has been checked: a
+/// wrong name must not read as "no dead letters".
+pub async fn morgue(queue: &QueueArgs, config: MorgueConfig<'_>) -> Result<Box<dyn Morgue>> {
+    match queue.ingress {
+        IngressKind::Local => {
+            // A queue that is made on the spot would have none either.
+            if !queue_file(&queue.root).is_file() {
+                return Err(Error::new(
+                    Code::ConfigInvalid,
+                    format!(
+                        "no queue is in --root {}: name the directory that a worker serves",
+                        queue.root.display()
+                    ),
+                ));
+            }
+            let jobs = open_queue(DirStore::open(&queue.root)?.root()).await?;
+            Ok(Box::new(jobs.morgue()))
+        }
+        IngressKind::PubSub => {
+            let pubsub = PubSub::connect(PubSubConfig {
+                subscription: Some(config.subscription.to_owned()),
+                jobs_topic: config.jobs_topic.map(str::to_owned),
+                results_topic: None,
+                // All are held until the end.
+                max_outstanding_messages: u32::MAX,
+                max_outstanding_bytes: ByteSize::tib(1),
+                // The shortest that Pub/Sub allows: a killed command must not keep the letters
+                // from the next one for long.
+                lease_extension: Duration::from_secs(10),
+                ..pubsub_config(queue)?
+            })
+            .await?;
+            pubsub.check().await?;
+            Ok(Box::new(pubsub.morgue(config.idle)?))
+        }
+    }
 }
 
 /// The configured store alone.

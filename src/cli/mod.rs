@@ -7,22 +7,28 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::config::{self, CommonArgs, LimitArgs, ModelArgs};
+use crate::config::{self, CommonArgs, LimitArgs, ModelArgs, cores};
 use crate::engine::Engine;
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error};
-use crate::job::{Format, Kind, Output, Padding, Size};
+use crate::job::{Fit, Format, Kind, Output, Padding, Size, Threshold};
 use crate::model;
 use crate::pipeline::budget::Budget;
+use crate::pipeline::cpu::CpuPool;
+use crate::pipeline::cutout::Cutter;
+use crate::pipeline::decode::Limits;
 use crate::side::memory::MemoryReading;
 use crate::telemetry::logs::{self, LogConfig};
+use crate::telemetry::metrics::Metrics;
 
 mod bench;
 mod config_cmd;
+mod dlq;
 mod ends;
 mod model_cmd;
 mod publish;
 mod remove;
+mod watch;
 mod worker;
 
 /// Removes the background from product and pet photos at shop scale.
@@ -42,6 +48,8 @@ enum Cmd {
     Worker(Box<worker::WorkerCmd>),
     /// Publish jobs, and wait for their results if asked to
     Publish(Box<publish::PublishCmd>),
+    /// List, replay and drop dead letters
+    Dlq(dlq::DlqCmd),
     /// Cut out photos here and now, without any queue
     Remove(Box<remove::RemoveCmd>),
     /// List, describe, fetch and check networks
@@ -77,6 +85,8 @@ struct Context {
 /// Parses the command line and runs the command. Exit codes: 0 done, 1 something failed (said
 /// on standard error), 2 wrong usage or configuration.
 pub fn run(args: Vec<OsString>) -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _armed = crate::crash::arm();
     let (mut command, from_file) = match config::with_file(Cli::command(), &args) {
         Ok(pair) => pair,
         Err(error) => return complain(&error),
@@ -120,6 +130,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         match cli.command {
             Cmd::Worker(cmd) => cmd.run(&context).await,
             Cmd::Publish(cmd) => cmd.run(&context).await,
+            Cmd::Dlq(cmd) => cmd.run(&context).await,
             Cmd::Remove(cmd) => cmd.run(&context).await,
             Cmd::Model(cmd) => cmd.run(&context).await,
             Cmd::Config(cmd) => cmd.run(&context),
@@ -173,8 +184,18 @@ fn photo_bytes(args: &LimitArgs) -> u64 {
     }
 }
 
-fn photo_budget(args: &LimitArgs) -> Budget {
-    Budget::new(photo_bytes(args))
+/// Everything that turns photos into cut-outs, on all cores.
+fn cutter(engine: Engine, limits: &LimitArgs, memory: u64, metrics: Metrics) -> Cutter {
+    Cutter {
+        engine,
+        memory: Budget::new(memory),
+        cpu: CpuPool::new(cores()),
+        limits: Limits {
+            max_pixels: limits.max_pixels,
+            ..Limits::default()
+        },
+        metrics,
+    }
 }
 
 /// A bar that says how far, how fast and how long still.
@@ -220,6 +241,18 @@ struct OutputArgs {
     /// Dots per inch, written into the file
     #[arg(long, default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     dpi: u32,
+
+    /// Make the mask hard: above this it is the subject, 0 to 1
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    threshold: Option<Threshold>,
+
+    /// Keep the background and remove the subject
+    #[arg(long)]
+    reverse: bool,
+
+    /// How a background picture is brought to the photo's size: stretch, or cover (aspect kept)
+    #[arg(long, default_value = "stretch", value_name = "FIT")]
+    background_fit: Fit,
 }
 
 fn format(text: &str) -> Result<Format, String> {
@@ -241,6 +274,9 @@ impl OutputArgs {
             crop: self.crop,
             padding: self.padding,
             dpi: self.dpi,
+            threshold: self.threshold,
+            reverse: self.reverse,
+            background_fit: self.background_fit,
         }
     }
 }

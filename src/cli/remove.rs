@@ -13,13 +13,11 @@ use tokio_util::task::AbortOnDropHandle;
 use walkdir::WalkDir;
 
 use super::{Context, OutputArgs, progress_bar};
-use crate::config::{LimitArgs, ModelArgs, cores};
+use crate::config::{LimitArgs, ModelArgs};
 use crate::error::{Code, Error, Result};
 use crate::job::{Kind, Output};
 use crate::object::ObjectName;
-use crate::pipeline::cpu::CpuPool;
 use crate::pipeline::cutout::{Charged, Cutter};
-use crate::pipeline::decode::Limits;
 use crate::telemetry::metrics::Metrics;
 
 /// File names that are taken for photos when a folder is given; a file named on the command
@@ -78,16 +76,8 @@ impl RemoveCmd {
             None => None,
         };
         let engine = super::start_engine(&self.model).await?;
-        let cutter = Cutter {
-            engine,
-            memory: super::photo_budget(&self.limits),
-            cpu: CpuPool::new(cores()),
-            limits: Limits {
-                max_pixels: self.limits.max_pixels,
-                ..Limits::default()
-            },
-            metrics: Metrics::new(),
-        };
+        let memory = super::photo_bytes(&self.limits);
+        let cutter = super::cutter(engine, &self.limits, memory, Metrics::new());
         let bar = progress_bar(context, tasks.len() as u64, "cut out");
         let begun = Instant::now();
         let mut failures = 0_usize;

@@ -8,23 +8,20 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::ends::{self, Ends};
-use super::{Context, photo_bytes, start_engine};
-use crate::config::{LimitArgs, ModelArgs, QueueArgs, WorkerArgs, cores};
+use super::{Context, photo_bytes, start_engine, watch};
+use crate::config::{LimitArgs, ModelArgs, QueueArgs, WorkerArgs};
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Code, Error, Result};
 use crate::ingress::notification::SkipReason;
 use crate::model::manifest::{Manifest, Resize};
 use crate::pipeline::Pipeline;
 use crate::pipeline::budget::Budget;
-use crate::pipeline::cpu::CpuPool;
-use crate::pipeline::cutout::Cutter;
-use crate::pipeline::decode::Limits;
-use crate::side::health::{Pulse, QueueStatus};
+use crate::side::health::{Pulse, QueueStatus, StorageStatus};
 use crate::side::server;
 use crate::side::state::{ModelInfo, Phase, SideState};
 use crate::store::Store;
 use crate::telemetry::labels::StartPhase;
-use crate::telemetry::metrics::{BudgetReading, Metrics};
+use crate::telemetry::metrics::Metrics;
 use crate::worker::Worker;
 
 /// Shown under `cutout worker --help`.
@@ -32,10 +29,6 @@ pub const NOTES: &str = "\
 Credentials come from GOOGLE_APPLICATION_CREDENTIALS or the metadata server, as for every Google client; \
 emulators need none. Settings may also stand in a TOML file (--config), keyed by the long flag names; \
 flags beat environment beat file. `cutout config` prints what is in effect and why.";
-
-/// How often gauges that nobody pushes are read, and the store is asked whether it is there.
-const GAUGES_EVERY: Duration = Duration::from_secs(1);
-const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// How long the end waits for the network's run that is under way: one on a CPU takes less, and
 /// together with the default drain it stays within Cloud Run's 10 s.
@@ -174,13 +167,13 @@ impl WorkerCmd {
             },
             engine,
         ) = both(ends, engine)?;
-        side.health.set_storage_connected(true);
+        side.health.set_storage(StorageStatus::Connected);
         side.health.set_queue(QueueStatus::Connected);
         metrics.declare_ingress(ingress.name());
 
         let pulse = engine.pulse().clone();
         let pipeline = self.pipeline(store.clone(), engine, &plan, metrics.clone());
-        let _gauges = keep_gauges(&pipeline, side.clone(), store, &plan);
+        let _watching = watch::start(&pipeline, &side, store, egress.clone(), plan.buckets);
         metrics.startup(StartPhase::Total, begun.elapsed());
         side.set_phase(Phase::Ready);
         let worker = Worker {
@@ -218,16 +211,7 @@ impl WorkerCmd {
         );
         Pipeline {
             store,
-            cutter: Cutter {
-                engine,
-                memory: Budget::new(pixels),
-                cpu: CpuPool::new(cores()),
-                limits: Limits {
-                    max_pixels: self.limits.max_pixels,
-                    ..Limits::default()
-                },
-                metrics: metrics.clone(),
-            },
+            cutter: super::cutter(engine, &self.limits, pixels, metrics.clone()),
             downloads: Budget::new(downloads),
             policy: plan.policy.clone(),
             max_file_bytes: self.limits.max_file_bytes.as_u64(),
@@ -290,42 +274,6 @@ fn model_info(info: &EngineInfo) -> ModelInfo {
         load: info.load,
         warm_up: info.warm_up,
     }
-}
-
-/// Reads what nobody pushes: the budgets, and whether the store is still there. Ends when the
-/// answer is dropped.
-fn keep_gauges(
-    pipeline: &Pipeline,
-    side: Arc<SideState>,
-    store: Arc<dyn Store>,
-    plan: &ends::Plan,
-) -> tokio_util::task::AbortOnDropHandle<()> {
-    let (downloads, pixels) = (pipeline.downloads.clone(), pipeline.cutter.memory.clone());
-    let (metrics, buckets) = (pipeline.metrics.clone(), plan.buckets.clone());
-    tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut gauges = tokio::time::interval(GAUGES_EVERY);
-        let mut probe = tokio::time::interval(PROBE_EVERY);
-        loop {
-            tokio::select! {
-                _ = gauges.tick() => metrics.set_budget(BudgetReading {
-                    used: downloads.used() + pixels.used(),
-                    total: downloads.total() + pixels.total(),
-                    waiting: downloads.waiting() + pixels.waiting(),
-                }),
-                _ = probe.tick() => {
-                    let there = if buckets.is_empty() {
-                        store.probe(None).await
-                    } else {
-                        futures::future::try_join_all(buckets.iter().map(|b| store.probe(Some(b)))).await.map(drop)
-                    };
-                    if let Err(error) = &there {
-                        tracing::warn!(code = %error.code(), error = error.chain(), "the store does not answer");
-                    }
-                    side.health.set_storage_connected(there.is_ok());
-                }
-            }
-        }
-    }))
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; the second ends the process at once.

@@ -183,10 +183,10 @@ impl Engine {
         answer.await.map_err(|_| dead())?
     }
 
-    /// One more run of each served shape; what `POST /warmup` does.
+    /// The warm-up runs once more; what `POST /warmup` does.
     pub async fn warm_up(&self) -> Result<Duration> {
         let begun = Instant::now();
-        for (width, height) in self.info.manifest.warm_up_sizes() {
+        for (width, height) in warm_up_sizes(&self.info.manifest, self.info.provider) {
             self.infer(blank(&self.info.manifest, width, height), Box::new(()))
                 .await?;
         }
@@ -206,7 +206,7 @@ fn load(config: &SessionConfig) -> Result<(Session, EngineInfo)> {
     let mut session = Session::load(config)?;
     let load = begun.elapsed();
     let begun = Instant::now();
-    for (width, height) in config.manifest.warm_up_sizes() {
+    for (width, height) in warm_up_sizes(&config.manifest, session.provider()) {
         session
             .run(blank(&config.manifest, width, height))
             .map_err(|error| {
@@ -255,6 +255,10 @@ fn serve(mut session: Session, mut inbox: mpsc::Receiver<Request>, pulse: &Pulse
             return;
         }
     }
+}
+
+fn warm_up_sizes(manifest: &Manifest, provider: Provider) -> Vec<(u32, u32)> {
+    manifest.warm_up_sizes(provider == Provider::Cuda)
 }
 
 /// A grey picture in the network's layout.

@@ -143,24 +143,28 @@ impl Session {
             .run_with_options(ort::inputs![self.input.as_str() => input], &self.wanted)
             .map_err(failed)?;
         let output = &outputs[self.output.as_str()];
-        let (shape, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
-        // [1, 1, H, W] or [1, H, W]: the last two axes are the picture.
-        let (matte_height, matte_width) = match **shape {
-            [.., h, w] if h > 0 && w > 0 && (h * w) as usize == values.len() => {
-                (h as u32, w as u32)
+        let values: Vec<f32> = match output.dtype().tensor_type() {
+            Some(TensorElementType::Uint8) => {
+                let (_, bytes) = output.try_extract_tensor::<u8>().map_err(failed)?;
+                bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect()
             }
             _ => {
-                return Err(Error::new(
-                    Code::InferenceFailed,
-                    format!("the network answered with shape {shape:?}, which is not one matte"),
-                ));
+                let (_, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
+                values.to_vec()
             }
         };
-        Ok(Matte {
-            width: matte_width,
-            height: matte_height,
-            values: values.to_vec(),
-        })
+        // [1, 1, H, W] or [1, H, W]: the last two axes are the picture.
+        match **output.shape() {
+            [.., h, w] if h > 0 && w > 0 && (h * w) as usize == values.len() => Ok(Matte {
+                width: w as u32,
+                height: h as u32,
+                values,
+            }),
+            ref shape => Err(Error::new(
+                Code::InferenceFailed,
+                format!("the network answered with shape {shape:?}, which is not one matte"),
+            )),
+        }
     }
 }
 
@@ -249,6 +253,21 @@ fn ports(session: &OrtSession, manifest: &Manifest) -> Result<(String, String)> 
         manifest.output.name.as_deref(),
         manifest,
     )?;
+    if !matches!(
+        output.dtype().tensor_type(),
+        Some(TensorElementType::Float32 | TensorElementType::Uint8)
+    ) {
+        return Err(Error::new(
+            Code::ModelInvalid,
+            format!(
+                "the output {:?} of the graph {} is {}, and a matte is f32 or u8; correct output.name in the manifest {}",
+                output.name(),
+                manifest.file,
+                port(output).shape,
+                manifest.read_from
+            ),
+        ));
+    }
     let wanted = match manifest.input.layout {
         Layout::NchwF32 => TensorElementType::Float32,
         Layout::NhwcU8 => TensorElementType::Uint8,

@@ -1,9 +1,19 @@
-//! What a dead letter says about its death, within Pub/Sub's limits on attributes.
+//! Dead letters: what they say about their death (here, within Pub/Sub's limits on attributes),
+//! how that is read (`letter`), which of them an operator means (`filter`), and the traits of the
+//! places where they lie (`morgue`).
 
 use std::collections::BTreeMap;
 
 use crate::error::Error;
 use crate::ingress::Message;
+
+mod filter;
+mod letter;
+mod morgue;
+
+pub use filter::{Filter, UNKNOWN_CODE, known_codes};
+pub use letter::{DeadLetter, Origin};
+pub use morgue::{Morgue, Outcome};
 
 /// The stable error code.
 pub const ERROR_CODE: &str = "cutout-error-code";

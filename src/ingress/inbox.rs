@@ -82,7 +82,7 @@ impl Inbox {
             ));
         }
         let folder = root.join(dir);
-        std::fs::create_dir_all(&folder).map_err(|e| {
+        let unusable = |e: std::io::Error| {
             Error::new(
                 Code::ConfigInvalid,
                 format!(
@@ -91,13 +91,17 @@ impl Inbox {
                 ),
             )
             .caused_by(e)
-        })?;
+        };
+        std::fs::create_dir_all(&folder).map_err(unusable)?;
+        // File events name files by the absolute path of what is watched.
+        let root = root.canonicalize().map_err(unusable)?;
+        let folder = root.join(dir);
 
         let (send, events) = mpsc::unbounded_channel();
         let watcher = start_watcher(&folder, send);
         let published = queue.published_uploads().await?;
         let mut keeper = Keeper {
-            root: root.to_path_buf(),
+            root,
             folder,
             queue,
             settling: Settling::default(),

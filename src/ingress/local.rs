@@ -21,10 +21,12 @@ use crate::job::JobResult;
 use crate::object::Generation;
 
 mod consumer;
+mod morgue;
 mod owner;
 mod schema;
 
 pub use consumer::{LocalIngress, LocalIngressConfig};
+pub use morgue::LocalMorgue;
 
 /// How often waiting sides look for what other processes wrote. One indexed look-up costs some
 /// 20 µs, so this is 0.01 % of a core for at most 200 ms of delay; within a process there is
@@ -123,6 +125,11 @@ impl LocalQueue {
                 .collect()
         })
         .await
+    }
+
+    /// The dead letters, to be looked at, replayed and dropped.
+    pub fn morgue(&self) -> LocalMorgue {
+        LocalMorgue::new(self.clone())
     }
 
     /// Publishes the notification of an upload unless this version of the file was published
@@ -270,6 +277,15 @@ impl Egress for LocalQueue {
         };
         self.call("take a dead letter", move |connection| {
             insert_dead_letter(connection, &letter)
+        })
+        .await
+    }
+
+    async fn probe(&self) -> Result<()> {
+        // Reads a page of the file, which a bare `SELECT 1` would not.
+        let look = "SELECT EXISTS (SELECT 1 FROM messages)";
+        self.call("answer", move |connection| {
+            connection.query_row(look, [], |_| Ok(()))
         })
         .await
     }

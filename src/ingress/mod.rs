@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::job::JobResult;
 
 pub mod dead_letter;
@@ -38,8 +38,17 @@ pub trait Lease: Send + Sync {
     /// Done with the message: never deliver it again.
     async fn ack(self: Box<Self>) -> Result<()>;
 
-    /// Not done: deliver it again, after the queue's own back-off.
+    /// Tried and failed: deliver it again, after the queue's own back-off. Counts as an attempt.
     async fn nack(self: Box<Self>) -> Result<()>;
+
+    /// Not tried to the end, for a reason that is not the job's (the worker is draining):
+    /// deliver it again at once, and do not count this delivery as an attempt.
+    ///
+    /// A queue that counts deliveries on its server (Pub/Sub) cannot take one back; there this
+    /// is a nack.
+    async fn release(self: Box<Self>) -> Result<()> {
+        self.nack().await
+    }
 }
 
 /// One delivery of one message.
@@ -50,11 +59,22 @@ pub struct Delivery {
     pub lease: Box<dyn Lease>,
 }
 
+/// Told of every message that a queue itself moved to the dead letters, after that is durable.
+pub type BurialHook = Box<dyn Fn(Code) + Send + Sync>;
+
 /// A source of deliveries.
 #[async_trait]
 pub trait Ingress: Send {
     /// `local` or `pubsub`: a metric label and a word in logs.
     fn name(&self) -> &'static str;
+
+    /// From now on `told` hears of the messages that this consumer moves to the dead letters by
+    /// itself, because they were delivered too often. The first hook given stays.
+    ///
+    /// A queue whose server does that (Pub/Sub) never calls it: no worker sees such a burial.
+    fn on_burial(&mut self, told: BurialHook) {
+        drop(told);
+    }
 
     /// The next delivery. Waits while there is none; cancel-safe. A fatal error ends the
     /// ingress; any other may be followed by further deliveries.
@@ -75,6 +95,12 @@ pub trait Egress: Send + Sync {
     /// attributes (`cutout-error-code`, `cutout-error-class`, `cutout-error-message`,
     /// `cutout-message-id`, `cutout-attempt`); durable when this returns.
     async fn dead_letter(&self, message: &Message, error: &Error) -> Result<()>;
+
+    /// Asks whether the queue is there and deliveries can come, for /health. An idle queue and
+    /// a broken connection look alike to who waits for a delivery.
+    ///
+    /// Errors: `queue_unavailable` while it does not answer, `queue_lost` when it is gone.
+    async fn probe(&self) -> Result<()>;
 }
 
 /// The publishers' side: what `cutout publish` speaks.
@@ -88,7 +114,7 @@ pub trait JobPublisher: Send + Sync {
 }
 
 /// A message to be published.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutgoingMessage {
     /// The payload.
     pub data: Bytes,

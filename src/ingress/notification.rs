@@ -159,6 +159,21 @@ fn admit_notification(message: &Message, policy: &NotificationPolicy) -> Result<
         return skip(SkipReason::NotAnImage);
     }
 
+    Ok(Admission::Job(Box::new(Job::new(object(message)?))))
+}
+
+/// The job in a message, be it one or a notification, whatever a policy would say about it;
+/// `None` when there is none. For what only needs to know which job a message was about.
+pub fn job(message: &Message) -> Option<Job> {
+    match is_notification(message) {
+        true => object(message).map(Job::new).ok(),
+        false => Job::parse(&message.data).ok(),
+    }
+}
+
+/// The object that a notification is about.
+fn object(message: &Message) -> Result<ObjectRef> {
+    let key = attribute(message, attribute::OBJECT_ID)?;
     let bucket = message.attributes.get(attribute::BUCKET_ID);
     let name = match bucket.filter(|bucket| !bucket.is_empty()) {
         Some(bucket) => ObjectName::in_bucket(bucket, key)?,
@@ -170,10 +185,10 @@ fn admit_notification(message: &Message, policy: &NotificationPolicy) -> Result<
             "the attribute objectGeneration of {name} is {generation:?}, not a number"
         ))
     })?;
-    Ok(Admission::Job(Box::new(Job::new(ObjectRef {
+    Ok(ObjectRef {
         name,
         generation: Some(Generation(generation)),
-    }))))
+    })
 }
 
 fn attribute<'m>(message: &'m Message, name: &str) -> Result<&'m str> {

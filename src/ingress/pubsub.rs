@@ -19,14 +19,17 @@ use crate::job::JobResult;
 mod consumer;
 mod failure;
 mod follow;
+mod morgue;
 mod publisher;
 
 pub use consumer::PubSubIngress;
+pub use morgue::PubSubMorgue;
 
+use consumer::Pulling;
 use publisher::TopicPublisher;
 
-/// How long questions about topics and subscriptions are tried again. They are asked at start
-/// only, where a wrong host should be reported while somebody is looking.
+/// How long questions about topics and subscriptions are tried again. They are asked at start,
+/// where a wrong host should be reported while somebody is looking, and for /health.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the messages are, and how many of them to hold.
@@ -93,6 +96,7 @@ struct Inner {
     subscriber: Subscriber,
     topics: TopicAdmin,
     subscriptions: SubscriptionAdmin,
+    pulling: Arc<Pulling>,
 }
 
 impl PubSub {
@@ -153,6 +157,7 @@ impl PubSub {
                 subscriber,
                 topics,
                 subscriptions,
+                pulling: Arc::default(),
                 config,
             }),
         })
@@ -235,8 +240,19 @@ impl PubSub {
         Ok(self.pull(name))
     }
 
+    /// Starts pulling dead letters from the configured subscription, which must be one to the
+    /// dead-letter topic, until none came for `idle`. `config_invalid` when none is configured.
+    pub fn morgue(&self, idle: Duration) -> Result<PubSubMorgue> {
+        Ok(PubSubMorgue::new(self.clone(), self.ingress()?, idle))
+    }
+
     fn pull(&self, subscription: &str) -> PubSubIngress {
-        PubSubIngress::start(&self.inner.subscriber, subscription, &self.inner.config)
+        PubSubIngress::start(
+            &self.inner.subscriber,
+            subscription,
+            &self.inner.config,
+            Arc::clone(&self.inner.pulling),
+        )
     }
 }
 
@@ -276,6 +292,43 @@ impl Egress for PubSub {
             ordering_key: message.ordering_key.clone(),
         };
         dead_letters.publish(letter).await.map(drop)
+    }
+
+    /// The client opens a stream that broke again by itself and tells nobody, so the service
+    /// is asked over a connection of its own. An identity that may not look at its subscription
+    /// got an answer too.
+    async fn probe(&self) -> Result<()> {
+        let Some(name) = &self.inner.subscription else {
+            return Ok(());
+        };
+        let request = self.inner.subscriptions.get_subscription();
+        let answer = request.set_subscription(name).send();
+        let Ok(answer) = tokio::time::timeout(ADMIN_TIMEOUT, answer).await else {
+            self.inner.pulling.unanswered();
+            let what = format!("no answer about {name} within {ADMIN_TIMEOUT:?}");
+            return Err(Error::new(Code::QueueUnavailable, what));
+        };
+        if let Err(error) = answer {
+            let status = error.status().map(|status| status.code);
+            if status != Some(rpc::Code::PermissionDenied) {
+                let error = failure::explain("look at", name, Arc::new(error));
+                match error.code() {
+                    // A stream that was opened before may hang on; a new one is refused, which
+                    // ends the worker.
+                    Code::QueueLost => self.inner.pulling.renew(),
+                    _ => self.inner.pulling.unanswered(),
+                }
+                return Err(error);
+            }
+        }
+        self.inner.pulling.answered();
+        if self.inner.pulling.is_broken() {
+            return Err(Error::new(
+                Code::QueueUnavailable,
+                format!("the stream from {name} broke off and is being opened again"),
+            ));
+        }
+        Ok(())
     }
 }
 

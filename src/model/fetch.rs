@@ -83,7 +83,7 @@ pub enum FetchError {
     )]
     Unreachable {
         /// What was asked for.
-        url: Url,
+        url: String,
         /// Whom.
         host: String,
         /// Where the file belongs.
@@ -96,7 +96,7 @@ pub enum FetchError {
     #[error("{url} answers {status}: {}", advice(*.status))]
     Status {
         /// What was asked for.
-        url: Url,
+        url: String,
         /// The answer.
         status: StatusCode,
     },
@@ -104,7 +104,7 @@ pub enum FetchError {
     #[error("the download of {url} broke off after {received} bytes: run this again")]
     Interrupted {
         /// What was asked for.
-        url: Url,
+        url: String,
         /// What had come.
         received: u64,
         /// The client's words.
@@ -117,7 +117,7 @@ pub enum FetchError {
     )]
     Different {
         /// What was asked for.
-        url: Url,
+        url: String,
         /// Which property.
         what: &'static str,
         /// As the manifest has it.
@@ -174,7 +174,7 @@ pub async fn fetch(
     let url = address(url)?;
     let unreachable = |cause: reqwest::Error| FetchError::Unreachable {
         host: url.host_str().unwrap_or_default().to_owned(),
-        url: url.clone(),
+        url: url.to_string(),
         target: target.to_owned(),
         cause: cause.without_url(),
     };
@@ -186,7 +186,7 @@ pub async fn fetch(
         .map_err(unreachable)?;
     if answer.status() != StatusCode::OK {
         return Err(FetchError::Status {
-            url,
+            url: url.into(),
             status: answer.status(),
         });
     }
@@ -224,7 +224,7 @@ pub async fn fetch(
         .unwrap_or_else(|panic| Err(io::Error::other(panic)));
     if let Some(cause) = broken {
         return Err(FetchError::Interrupted {
-            url,
+            url: url.into(),
             received,
             cause,
         });
@@ -232,7 +232,7 @@ pub async fn fetch(
     let found = written.map_err(unwritable)?;
     if let Some((what, expected, found)) = expected.difference(&found) {
         return Err(FetchError::Different {
-            url,
+            url: url.into(),
             what,
             expected,
             found,

@@ -164,6 +164,22 @@ impl OutputSpec {
     }
 }
 
+/// What a graph that takes any size may be asked for instead of the manifest's own policy:
+/// production's `INSPIRENET_RESIZE` and `TARGET_SIZE` choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnySize {
+    /// Both sides of the input are multiples of this, in pixels.
+    pub multiple: u32,
+    /// Side of the square for the policy `static` when `TARGET_SIZE` names none, in pixels.
+    pub side: u32,
+    /// Pixels of the shorter side for the policy `dynamic`.
+    pub short: u32,
+}
+
+/// Largest side that `TARGET_SIZE` may ask for, in pixels: memory grows with its square.
+const MAX_SIDE: u32 = 4096;
+
 /// A network: its file and how to feed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -184,6 +200,9 @@ pub struct Manifest {
     pub provenance: String,
     /// How a photo is brought to the network's size.
     pub resize: Resize,
+    /// Other sizes that the graph takes; absent when it takes only those of `resize`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any_size: Option<AnySize>,
     /// The network's input.
     pub input: InputSpec,
     /// The network's output.
@@ -229,6 +248,10 @@ impl Manifest {
             Resize::Dynamic { short, multiple } => positive(multiple) && short >= multiple,
         } {
             "resize needs sizes above zero (and `short` of at least `multiple`)"
+        } else if self.any_size.is_some_and(|any| {
+            any.multiple == 0 || any.side < any.multiple || any.short < any.multiple
+        }) {
+            "any_size needs a multiple above zero, and sides of at least that"
         } else {
             return Ok(());
         };
@@ -240,43 +263,80 @@ impl Manifest {
 
     /// Applies production's `INSPIRENET_RESIZE` and `TARGET_SIZE`. What the network cannot do is
     /// an error, not a silent difference.
+    ///
+    /// `TARGET_SIZE` is the side of the static square. As in transparent-background, it does not
+    /// move the shorter side of the dynamic policy: production sets both variables.
     pub fn override_resize(&mut self, policy: Option<&str>, side: Option<u32>) -> Result<()> {
         let invalid = |message: String| Err(Error::new(Code::ConfigInvalid, message));
-        match policy {
-            None => {}
-            Some("static") if matches!(self.resize, Resize::Static { .. }) => {}
-            Some("dynamic") if matches!(self.resize, Resize::Dynamic { .. }) => {}
-            Some("static" | "dynamic") => {
+        self.resize = match (policy, self.resize, self.any_size) {
+            (None, own, _)
+            | (Some("static"), own @ Resize::Static { .. }, _)
+            | (Some("dynamic"), own @ Resize::Dynamic { .. }, _) => own,
+            (Some("static"), _, Some(AnySize { side, .. })) => Resize::Static {
+                width: side,
+                height: side,
+            },
+            (
+                Some("dynamic"),
+                _,
+                Some(AnySize {
+                    short, multiple, ..
+                }),
+            ) => Resize::Dynamic { short, multiple },
+            (Some("static" | "dynamic"), own, None) => {
                 return invalid(format!(
-                    "INSPIRENET_RESIZE asks for a policy that {} does not have (its own: {}): leave the variable out or choose another model",
-                    self.name, self.resize
+                    "INSPIRENET_RESIZE asks for a policy that {} does not have (its own: {own}): leave the variable out or choose another model",
+                    self.name
                 ));
             }
-            Some(other) => {
+            (Some(other), ..) => {
                 return invalid(format!(
                     "INSPIRENET_RESIZE {other:?} is not known: use static or dynamic"
                 ));
             }
-        }
-        match (side, self.resize) {
-            (None, _) => Ok(()),
-            (Some(side), Resize::Static { width, height }) if side == width && side == height => {
+        };
+        let Some(side) = side else { return Ok(()) };
+        match (self.resize, self.any_size) {
+            (Resize::Static { width, height }, _) if side == width && side == height => Ok(()),
+            (Resize::Static { .. }, Some(AnySize { multiple, .. })) => {
+                if side % multiple != 0 || !(multiple..=MAX_SIDE).contains(&side) {
+                    return invalid(format!(
+                        "TARGET_SIZE {side} does not fit {}: use a multiple of {multiple} from {multiple} to {MAX_SIDE}",
+                        self.name
+                    ));
+                }
+                self.resize = Resize::Static {
+                    width: side,
+                    height: side,
+                };
                 Ok(())
             }
-            (Some(side), _) => invalid(format!(
-                "TARGET_SIZE {side} does not fit {} (its own: {}): leave the variable out",
-                self.name, self.resize
+            (own @ Resize::Dynamic { .. }, _) => {
+                tracing::info!(
+                    "TARGET_SIZE {side} does not move {} ({own}): it is the side of the policy static",
+                    self.name
+                );
+                Ok(())
+            }
+            (own @ Resize::Static { .. }, None) => invalid(format!(
+                "TARGET_SIZE {side} does not fit {} (its own: {own}): leave the variable out",
+                self.name
             )),
         }
     }
 
     /// The sizes (width, height) to warm up: what the worker will serve most.
-    pub fn warm_up_sizes(&self) -> Vec<(u32, u32)> {
+    ///
+    /// A GPU chooses its convolutions for each shape anew; a CPU only has to have seen the
+    /// weights and taken its memory, and each of the large runs takes it half a minute.
+    pub fn warm_up_sizes(&self, each_shape: bool) -> Vec<(u32, u32)> {
         match self.resize {
             Resize::Static { width, height } => vec![(width, height)],
+            Resize::Dynamic { short, .. } if !each_shape => vec![(short, short)],
             // A square, and 4:3 either way: what cameras make.
             Resize::Dynamic { short, multiple } => {
-                let long = (short * 4 / 3).div_ceil(multiple) * multiple;
+                let long = (f64::from(short) * 4.0 / 3.0 / f64::from(multiple)).round_ties_even();
+                let long = long as u32 * multiple;
                 vec![(short, short), (long, short), (short, long)]
             }
         }
@@ -360,5 +420,79 @@ mod tests {
             assert!(error.message().contains(says), "{error}");
             assert!(error.message().contains("test.toml"), "{error}");
         }
+    }
+
+    /// InSPyReNet's, as the exporter writes it.
+    fn any_size() -> Manifest {
+        let text = isnet().replace(
+            "[input]",
+            "[any_size]\nmultiple = 32\nside = 1024\nshort = 1280\n\n[input]",
+        );
+        Manifest::parse(&text, "any.toml").unwrap()
+    }
+
+    fn square(side: u32) -> Resize {
+        Resize::Static {
+            width: side,
+            height: side,
+        }
+    }
+
+    const DYNAMIC: Resize = Resize::Dynamic {
+        short: 1280,
+        multiple: 32,
+    };
+
+    #[test]
+    fn productions_variables_choose_among_the_sizes_that_a_graph_takes() {
+        for (own, policy, side, expected) in [
+            (square(384), None, None, square(384)),
+            (square(384), Some("static"), None, square(384)),
+            (square(384), Some("static"), Some(512), square(512)),
+            (square(384), Some("dynamic"), None, DYNAMIC),
+            (DYNAMIC, Some("static"), None, square(1024)),
+            (DYNAMIC, Some("static"), Some(384), square(384)),
+            // What production sets: the reference's dynamic knows no target size.
+            (DYNAMIC, Some("dynamic"), Some(1024), DYNAMIC),
+            (DYNAMIC, None, Some(1024), DYNAMIC),
+        ] {
+            let mut manifest = any_size();
+            manifest.resize = own;
+            manifest.override_resize(policy, side).unwrap();
+            assert_eq!(manifest.resize, expected, "{own} {policy:?} {side:?}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_the_graph_does_not_take_is_an_error_that_names_those_it_takes() {
+        let fixed = Manifest::parse(&isnet(), "isnet.toml").unwrap();
+        for (manifest, policy, side, says) in [
+            (&fixed, Some("dynamic"), None, "1024x1024"),
+            (&fixed, None, Some(512), "1024x1024"),
+            (&fixed, Some("elastic"), None, "static or dynamic"),
+            (&any_size(), Some("static"), Some(100), "multiple of 32"),
+            (&any_size(), Some("static"), Some(0), "multiple of 32"),
+            (&any_size(), Some("static"), Some(8192), "4096"),
+        ] {
+            let error = manifest.clone().override_resize(policy, side).unwrap_err();
+            assert_eq!(error.code(), Code::ConfigInvalid);
+            assert!(error.message().contains(says), "{error}");
+        }
+        fixed
+            .clone()
+            .override_resize(Some("static"), Some(1024))
+            .unwrap();
+    }
+
+    #[test]
+    fn a_cpu_warms_up_one_shape_and_a_gpu_each() {
+        let mut manifest = any_size();
+        assert_eq!(manifest.warm_up_sizes(true), [(1024, 1024)]);
+        manifest.resize = DYNAMIC;
+        assert_eq!(manifest.warm_up_sizes(false), [(1280, 1280)]);
+        assert_eq!(
+            manifest.warm_up_sizes(true),
+            [(1280, 1280), (1696, 1280), (1280, 1696)]
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{InputSpec, Manifest, OutputSpec, Resize, is_file_name, parse_toml};
+use super::manifest::{AnySize, InputSpec, Manifest, OutputSpec, Resize, is_file_name, parse_toml};
 use crate::error::{Code, Error, Result};
 
 /// Where a network's weights are published, and in which form.
@@ -67,6 +67,9 @@ pub struct Published {
     pub origin: Origin,
     /// How a photo is brought to the network's size.
     pub resize: Resize,
+    /// Other sizes that the graph takes.
+    #[serde(default)]
+    pub any_size: Option<AnySize>,
     /// The network's input.
     pub input: InputSpec,
     /// The network's output.
@@ -121,6 +124,7 @@ impl Published {
             licence: self.licence.clone(),
             provenance: format!("{}{from}", self.provenance),
             resize: self.resize,
+            any_size: self.any_size,
             input: self.input.clone(),
             output: self.output.clone(),
             read_from: self.read_from.clone(),

@@ -23,8 +23,9 @@ impl CpuPool {
     }
 
     /// Runs `work` on a thread of its own; returns its answer and how long it waited for a
-    /// place. `waiting` is dropped when it has one. A panic in it costs this job (`internal`), not the worker. What `work` owns lives
-    /// until it ends, even when nobody awaits it any more, so it must own its memory share.
+    /// place. `waiting` is dropped when it has one. A panic in it costs this job (`internal`), not
+    /// the worker. What `work` owns lives until it ends, even when nobody awaits it any more, so it
+    /// must own its memory share.
     pub async fn run<T: Send + 'static>(
         &self,
         waiting: impl Send,
@@ -45,22 +46,10 @@ impl CpuPool {
         .await;
         match answer {
             Ok(answer) => answer.map(|value| (value, waited)),
-            Err(error) if error.is_panic() => Err(Error::new(
-                Code::Internal,
-                "the worker met a defect of its own while working on this photo",
-            )
-            .caused_by(panic_message(error.into_panic().as_ref()))),
+            Err(error) if error.is_panic() => Err(Error::of_panic(error.into_panic().as_ref())),
             Err(_) => Err(Error::new(Code::Draining, "the worker is shutting down")),
         }
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
-        .unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::cpu::CpuPool;
 use super::decode::{self, Limits, Photo};
 use super::encode::{self, Encoded};
 use super::{compose, matte, preprocess};
+use crate::crash::crash_point;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::job::Output;
@@ -106,6 +107,7 @@ impl Cutter {
                 let _held = held;
                 let begun = Instant::now();
                 let photo = decode::decode(&file.bytes, &header, &limits)?;
+                crash_point!("photo_decoded");
                 drop(file);
                 let tensor = preprocess::to_tensor(&photo, &manifest.input, &manifest.resize)?;
                 Ok((photo, tensor, begun.elapsed()))
@@ -116,6 +118,7 @@ impl Cutter {
 
         let waiting = self.metrics.waiting_guard(Stage::Infer);
         let inference = self.engine.infer(tensor, Box::new(waiting)).await?;
+        crash_point!("matte_inferred");
         spent.wait += inference.waited;
         spent.infer = inference.ran;
         let info = self.engine.info();
@@ -136,8 +139,9 @@ impl Cutter {
                 let begun = Instant::now();
                 let mut matte = inference.matte;
                 matte::finish(&mut matte, &manifest.output)?;
-                let alpha =
-                    matte::to_full_size(&matte, photo.width, photo.height, manifest.output.resize);
+                let (width, height) = (photo.width, photo.height);
+                let resize = manifest.output.resize;
+                let alpha = matte::to_full_size(&matte, width, height, resize, &output);
                 let background = match background {
                     Some((file, header)) => {
                         Some(decode::decode(&file.bytes, &header, &limits).map_err(of_background)?)
@@ -147,6 +151,7 @@ impl Cutter {
                 let picture = compose::compose(photo, alpha, &output, background.as_ref())?;
                 drop::<Option<Photo>>(background);
                 let composed = begun.elapsed();
+                crash_point!("picture_composed");
                 let begun = Instant::now();
                 let encoded = encode::encode(&picture, &output)?;
                 Ok((encoded, composed, begun.elapsed()))

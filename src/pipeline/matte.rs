@@ -4,7 +4,10 @@ use rayon::prelude::*;
 
 use crate::engine::tensor::Matte;
 use crate::error::{Code, Error, Result};
+use crate::job::{Kind, Output};
 use crate::model::manifest::{Activation, MatteResize, OutputSpec};
+
+use super::pillow;
 
 /// Keeps a matte without contrast from being divided by zero; transparent-background's value.
 const MIN_MAX_EPSILON: f32 = 1e-8;
@@ -55,23 +58,67 @@ pub fn finish(matte: &mut Matte, spec: &OutputSpec) -> Result<()> {
     Ok(())
 }
 
-/// The finished matte at the photo's size, one byte a pixel, 255 is subject.
+/// Keeps the last bits of an f32 from deciding: a 1.0 must come out as 255 where values are cut
+/// off, and one half as outside where they are rounded, as in transparent-background's
+/// `pred > 0.5`. A quarter of the step between 16-bit values, so nothing else moves.
+const SLACK: f32 = 1.0 / 1024.0;
+
+/// The finished matte at the photo's size, one byte a pixel: 255 is kept, 0 is removed.
+///
+/// The order is transparent-background's, all of it before anything becomes a byte: to the
+/// photo's size, then `output.threshold`, then `output.reverse`.
+///
+/// `BilinearAlignCorners` cuts alpha and masks off, as transparent-background does
+/// (`(pred * 255).astype(uint8)`). Where the matte only weighs two pictures it uses the fraction
+/// itself, and the nearest byte is the best one for it.
 ///
 /// Works row by row: beside the answer it holds one row of the matte's width for each thread.
-/// `Bilinear` rounds to nearest; `BilinearAlignCorners` cuts off, as transparent-background
-/// does (`(pred * 255).astype(uint8)`). `Lanczos` cuts off before it resizes, as rembg does.
-pub fn to_full_size(matte: &Matte, width: u32, height: u32, resize: MatteResize) -> Vec<u8> {
-    if resize == MatteResize::Lanczos {
-        return lanczos_of_bytes(matte, width, height);
-    }
-    let columns = Taps::new(matte.width, width, resize);
-    let rows = Taps::new(matte.height, height, resize);
-    let rounding = match resize {
-        MatteResize::Bilinear => 0.5,
-        // Cutting off, but not for the last bits of an f32: a 1.0 must come out as 255.
-        MatteResize::BilinearAlignCorners => 1.0 / 1024.0,
-        MatteResize::Lanczos => unreachable!("answered above"),
+pub fn to_full_size(
+    matte: &Matte,
+    width: u32,
+    height: u32,
+    resize: MatteResize,
+    output: &Output,
+) -> Vec<u8> {
+    let rounding = match (resize, output.effective_kind()) {
+        (MatteResize::BilinearAlignCorners, Kind::Rgba | Kind::Mask) => SLACK,
+        _ => 0.5 - SLACK,
     };
+    let threshold = output.threshold.map(|threshold| threshold.get() * 255.0);
+    let reverse = output.reverse;
+    let to_byte = move |value: f32| {
+        // The interpolation's last bit may lie above 1.0, and so above a threshold of 1.
+        let mut value = value.min(255.0);
+        if let Some(threshold) = threshold {
+            value = if value > threshold { 255.0 } else { 0.0 };
+        }
+        if reverse {
+            value = 255.0 - value;
+        }
+        (value + rounding) as u8
+    };
+    let taps = match resize {
+        MatteResize::Bilinear => Taps::half_pixel,
+        MatteResize::BilinearAlignCorners => Taps::align_corners,
+        // rembg makes bytes of the matte first, by cutting off.
+        MatteResize::Lanczos => {
+            let small: Vec<u8> = matte
+                .values
+                .iter()
+                .map(|value| (value * 255.0) as u8)
+                .collect();
+            let size = (matte.width, matte.height);
+            let mut alpha = pillow::resize::<1>(&small, size, (width, height), &pillow::LANCZOS);
+            if threshold.is_some() || reverse {
+                alpha
+                    .par_iter_mut()
+                    .for_each(|byte| *byte = to_byte(f32::from(*byte)));
+            }
+            return alpha;
+        }
+    };
+    let columns = taps(matte.width, width);
+    let rows = taps(matte.height, height);
     let stride = matte.width as usize;
     let mut alpha = vec![0; width as usize * height as usize];
     if alpha.is_empty() || matte.values.is_empty() {
@@ -92,85 +139,11 @@ pub fn to_full_size(matte: &Matte, width: u32, height: u32, resize: MatteResize)
                         *sum += value * (weight * 255.0);
                     }
                 }
-                columns.spread(blend, rounding, out);
+                columns.spread(blend, to_byte, out);
             },
         );
     alpha
 }
-
-/// rembg's way back: `Image.fromarray((pred * 255).astype("uint8")).resize(size, LANCZOS)`.
-///
-/// Lanczos overshoots at every edge, so it matters that Pillow goes first across, then down, and
-/// stores bytes between: beside the answer this holds those, one row of the photo's width for
-/// each of the matte's.
-fn lanczos_of_bytes(matte: &Matte, width: u32, height: u32) -> Vec<u8> {
-    let (stride, wide) = (matte.width as usize, width as usize);
-    let mut alpha = vec![0; wide * height as usize];
-    if alpha.is_empty() || matte.values.is_empty() {
-        return alpha;
-    }
-    let columns = Taps::half_pixel(matte.width, width, &LANCZOS);
-    let rows = Taps::half_pixel(matte.height, height, &LANCZOS);
-    let mut across = vec![0; wide * matte.height as usize];
-    across
-        .par_chunks_exact_mut(wide)
-        .zip(matte.values.par_chunks_exact(stride))
-        .for_each_init(
-            || vec![0.0f32; stride],
-            |levels, (out, values)| {
-                for (level, value) in levels.iter_mut().zip(values) {
-                    *level = (value * 255.0).floor();
-                }
-                columns.spread(levels, 0.5, out);
-            },
-        );
-    alpha.par_chunks_exact_mut(wide).enumerate().for_each_init(
-        || vec![0.0f32; wide],
-        |blend, (y, out)| {
-            let (first, weights) = rows.at(y);
-            blend.fill(0.5);
-            for (row, weight) in weights.iter().enumerate() {
-                let source = &across[(first + row) * wide..][..wide];
-                for (sum, &level) in blend.iter_mut().zip(source) {
-                    *sum += f32::from(level) * weight;
-                }
-            }
-            for (out, sum) in out.iter_mut().zip(blend) {
-                *out = *sum as u8;
-            }
-        },
-    );
-    alpha
-}
-
-/// One of Pillow's filters: how far it reaches, in source pixels when not shrinking, and its
-/// value at a distance.
-struct Kernel {
-    reach: f64,
-    at: fn(f64) -> f64,
-}
-
-/// Pillow's `BILINEAR`.
-const TRIANGLE: Kernel = Kernel {
-    reach: 1.0,
-    at: |x| (1.0 - x.abs()).max(0.0),
-};
-
-/// Pillow's `LANCZOS`: a sinc windowed by a sinc three times as wide.
-const LANCZOS: Kernel = Kernel {
-    reach: 3.0,
-    at: |x| {
-        let sinc = |x: f64| {
-            let x = x * std::f64::consts::PI;
-            if x == 0.0 { 1.0 } else { x.sin() / x }
-        };
-        if x.abs() < 3.0 {
-            sinc(x) * sinc(x / 3.0)
-        } else {
-            0.0
-        }
-    },
-};
 
 /// For each target position: the first source position, and the weights from there on. All
 /// targets have the same number of weights, so that the inner loop has no surprises.
@@ -181,20 +154,11 @@ struct Taps {
 }
 
 impl Taps {
-    fn new(source: u32, target: u32, resize: MatteResize) -> Self {
-        match resize {
-            MatteResize::Bilinear => Self::half_pixel(source, target, &TRIANGLE),
-            MatteResize::Lanczos => Self::half_pixel(source, target, &LANCZOS),
-            MatteResize::BilinearAlignCorners => Self::align_corners(source, target),
-        }
-    }
-
-    /// Pillow's filters (`precompute_coeffs` in its Resample.c): stretched by the step when
-    /// shrinking, never squeezed.
-    fn half_pixel(source: u32, target: u32, kernel: &Kernel) -> Self {
+    /// Pillow's triangle filter (`precompute_coeffs` in its Resample.c): as wide as the step
+    /// when shrinking, two taps when growing.
+    fn half_pixel(source: u32, target: u32) -> Self {
         let scale = f64::from(source) / f64::from(target.max(1));
-        let stretch = scale.max(1.0);
-        let support = kernel.reach * stretch;
+        let support = scale.max(1.0);
         let width = (support.ceil() as usize * 2 + 1).min(source as usize);
         let mut taps = Self::empty(target, width);
         for x in 0..target {
@@ -207,7 +171,7 @@ impl Taps {
                 if !(start..end).contains(&i) {
                     return 0.0;
                 }
-                (kernel.at)((f64::from(i) - centre + 0.5) / stretch)
+                (1.0 - ((f64::from(i) - centre + 0.5) / support).abs()).max(0.0)
             };
             let weights = (first..first + width as u32).map(weight);
             let sum: f64 = weights.clone().sum();
@@ -254,13 +218,11 @@ impl Taps {
     }
 
     /// One target row out of one blended source row (already times 255).
-    fn spread(&self, source: &[f32], rounding: f32, out: &mut [u8]) {
+    fn spread(&self, source: &[f32], to_byte: impl Fn(f32) -> u8, out: &mut [u8]) {
         let targets = self.first.iter().zip(self.weights.chunks_exact(self.width));
         for (out, (&first, weights)) in out.iter_mut().zip(targets) {
             let values = &source[first as usize..][..self.width];
-            let sum: f32 = values.iter().zip(weights).map(|(v, w)| v * w).sum();
-            // `as` saturates, so a last bit above 255 stays 255.
-            *out = (sum + rounding) as u8;
+            *out = to_byte(values.iter().zip(weights).map(|(v, w)| v * w).sum());
         }
     }
 }
@@ -268,6 +230,7 @@ impl Taps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Threshold;
     use crate::pipeline::fixtures;
     use proptest::prelude::*;
 
@@ -276,6 +239,11 @@ mod tests {
             min_max,
             ..OutputSpec::new(activation)
         }
+    }
+
+    /// As a plain cut-out wants it.
+    fn to_full_size(matte: &Matte, width: u32, height: u32, resize: MatteResize) -> Vec<u8> {
+        super::to_full_size(matte, width, height, resize, &Output::default())
     }
 
     fn matte(width: u32, height: u32, values: Vec<f32>) -> Matte {
@@ -374,8 +342,56 @@ mod tests {
             let expected = image::load_from_memory(&file).unwrap().into_luma8();
             let alpha = to_full_size(&small, width, height, spec.resize);
             let worst = fixtures::difference(&alpha, expected.as_raw());
-            assert!(worst <= 1, "{width}×{height}: {worst}");
+            assert_eq!(worst, 0, "{width}×{height}");
         }
+    }
+
+    #[test]
+    fn a_threshold_comes_after_the_resize_and_before_reverse() {
+        let ramp = matte(2, 1, vec![0.0, 1.0]);
+        let cut = |threshold: f32, reverse| {
+            let output = Output {
+                threshold: Some(Threshold::new(threshold).unwrap()),
+                reverse,
+                ..Output::default()
+            };
+            let corners = MatteResize::BilinearAlignCorners;
+            super::to_full_size(&ramp, 5, 1, corners, &output)
+        };
+        assert_eq!(cut(0.0, false), [0, 255, 255, 255, 255]);
+        // What equals the threshold is not above it.
+        assert_eq!(cut(0.5, false), [0, 0, 0, 255, 255]);
+        assert_eq!(cut(1.0, false), [0; 5]);
+        assert_eq!(cut(0.5, true), [255, 255, 255, 0, 0]);
+        assert_eq!(cut(1.0, true), [255; 5]);
+    }
+
+    #[test]
+    fn reversing_is_done_on_the_fraction_and_cut_off_after_it() {
+        let ramp = matte(2, 1, vec![0.0, 1.0]);
+        let kind = |kind: &str| {
+            let output = Output {
+                kind: kind.parse().unwrap(),
+                reverse: true,
+                ..Output::default()
+            };
+            let corners = MatteResize::BilinearAlignCorners;
+            super::to_full_size(&ramp, 3, 1, corners, &output)
+        };
+        assert_eq!(kind("mask"), [255, 127, 0]);
+        // One half is outside both ways round.
+        assert_eq!(kind("overlay"), [255, 127, 0]);
+        let grey = matte(1, 1, vec![0.3]);
+        let mut output = Output::default();
+        let corners = MatteResize::BilinearAlignCorners;
+        // 76.5 and 178.5: cut off for alpha, and the nearest byte for a mixture.
+        output.reverse = true;
+        let bytes = super::to_full_size(&grey, 1, 1, corners, &output);
+        assert_eq!(bytes, [178]);
+        let nearly = matte(1, 1, vec![0.299]);
+        output.kind = Kind::White;
+        let bytes = super::to_full_size(&nearly, 1, 1, corners, &output);
+        assert_eq!(bytes, [179]);
     }
 
     #[test]
@@ -386,6 +402,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_hard_mask_is_black_and_white_at_any_size_and_its_reverse_the_rest(
+            from in (1u32..20, 1u32..20), to in (1u32..60, 1u32..60), corners in any::<bool>(),
+            threshold in prop_oneof![Just(0.0f32), Just(1.0), 0.0f32..=1.0],
+        ) {
+            let values = (0..from.0 * from.1).map(|i| ((i * 89) % 256) as f32 / 255.0).collect();
+            let soft = matte(from.0, from.1, values);
+            let resize = if corners { MatteResize::BilinearAlignCorners } else { MatteResize::Bilinear };
+            let mut output = Output {
+                threshold: Some(Threshold::new(threshold).unwrap()),
+                ..Output::default()
+            };
+            let hard = super::to_full_size(&soft, to.0, to.1, resize, &output);
+            output.reverse = true;
+            let rest = super::to_full_size(&soft, to.0, to.1, resize, &output);
+            for (&a, &b) in hard.iter().zip(&rest) {
+                prop_assert!((a, b) == (255, 0) || (a, b) == (0, 255));
+            }
+            if threshold == 1.0 {
+                prop_assert!(hard.iter().all(|&a| a == 0));
+            }
+        }
+
         #[test]
         fn any_size_keeps_a_flat_matte_flat(
             from in (1u32..40, 1u32..40), to in (1u32..90, 1u32..90), level in 0u8..=255, way in 0..3usize,

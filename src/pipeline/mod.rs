@@ -13,6 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
+use crate::crash::crash_point;
 use crate::error::{Code, Error, Result};
 use crate::job::{Job, JobResult, MARKER, ModelUsed, OutputObject, Status, Timings, VERSION};
 use crate::object::{ObjectName, ObjectRef};
@@ -31,6 +32,7 @@ pub mod cutout;
 pub mod decode;
 pub mod encode;
 pub mod matte;
+mod pillow;
 pub mod preprocess;
 
 mod resample;
@@ -135,6 +137,7 @@ impl Pipeline {
             Some(_) => return Err(occupied(&admitted.destination)),
         };
         clock.lap(Stage::Admit);
+        crash_point!("job_admitted");
 
         let backdrop = match &admitted.background {
             Some(object) => Some((object, self.store.stat(object).await?)),
@@ -155,12 +158,14 @@ impl Pipeline {
         };
         drop(paid);
         clock.lap(Stage::Download);
+        crash_point!("photo_downloaded");
 
         let (encoded, spent) = self
             .cutter
             .cut_out(file, background, &admitted.job.output, deadline)
             .await?;
         clock.spent(&spent);
+        crash_point!("output_encoded");
 
         let crc32c = crc32c::crc32c(&encoded.bytes);
         let object = NewObject {
@@ -173,6 +178,7 @@ impl Pipeline {
             .write(&admitted.destination, object, precondition)
             .await?;
         clock.lap(Stage::Upload);
+        crash_point!("output_written");
         let (status, output) = match written {
             Written::Created(meta) => {
                 self.metrics.bytes_out(meta.size);

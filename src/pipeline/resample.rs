@@ -1,4 +1,5 @@
-//! Resizing, all of it by `fast_image_resize`.
+//! Resizing of what people will see, all of it by `fast_image_resize`; what networks see, [`super::pillow`]
+//! resizes.
 //!
 //! Its resizer is generic over the pixel type and compiles its kernels anew, some hundred of them
 //! a type, in the crate that calls it: half of this crate's build. So this is the only caller,
@@ -16,8 +17,6 @@ pub(super) type Dimensions = (u32, u32);
 /// Which filter, all of them antialiased when shrinking.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Filter {
-    /// Pillow's `BILINEAR` (within one level).
-    Bilinear,
     /// Sharp without much ringing, for enlarging.
     CatmullRom,
     /// Lanczos with a = 3: the sharpest, for what a customer sees.
@@ -27,7 +26,6 @@ pub(super) enum Filter {
 impl Filter {
     fn options(self) -> ResizeOptions {
         let filter = match self {
-            Self::Bilinear => FilterType::Bilinear,
             Self::CatmullRom => FilterType::CatmullRom,
             Self::Lanczos => FilterType::Lanczos3,
         };

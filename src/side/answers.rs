@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::health::QueueStatus;
+use super::health::{Degraded, QueueStatus, StorageStatus};
 use super::memory::MemoryReading;
 use super::state::{ModelInfo, Phase, SideState};
 
@@ -112,7 +112,7 @@ impl HealthAnswer {
         let phase = state.phase();
         let unhealthy = state.unhealthy(std::time::Instant::now());
         let ready = phase == Phase::Ready;
-        let storage_connected = state.health.storage_connected();
+        let storage_connected = state.health.storage() == StorageStatus::Connected;
         let queue_connected = state.health.queue() == QueueStatus::Connected;
         let memory = MemoryHealth {
             healthy: memory.is_none_or(|memory| memory.is_healthy()),
@@ -120,19 +120,24 @@ impl HealthAnswer {
             available_mb: memory.map(|memory| memory.available / MIB),
             gpu_mb: None,
         };
-        let status = if unhealthy.is_some() {
-            "degraded"
-        } else if !ready {
-            "warming"
-        } else if storage_connected && queue_connected && memory.healthy {
-            "healthy"
-        } else {
-            "degraded"
+        // Before readiness nothing is expected of either end.
+        let degraded = match (ready, memory.healthy) {
+            (false, _) => None,
+            (true, true) => state.health.shortcoming(),
+            (true, false) => state.health.shortcoming().or(Some(Degraded::MemoryLow)),
         };
+        let status = match (&unhealthy, &degraded) {
+            (Some(_), _) | (None, Some(_)) => "degraded",
+            (None, None) if ready => "healthy",
+            (None, None) => "warming",
+        };
+        let told = unhealthy.as_ref().map(|why| (why.reason(), why.detail()));
+        let told = told.or_else(|| degraded.map(|why| (why.reason(), why.detail())));
+        let (reason, detail) = told.unzip();
         let answer = Self {
             status,
-            reason: unhealthy.as_ref().map(|why| why.reason()),
-            detail: unhealthy.as_ref().map(|why| why.detail()),
+            reason,
+            detail,
             timestamp: jiff::Timestamp::now(),
             model: ModelHealth {
                 status: phase.as_str(),

@@ -1,6 +1,5 @@
 //! Whether the worker makes progress: what each part reports, and the verdict drawn from it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -21,8 +20,56 @@ pub enum QueueStatus {
     Connecting,
     /// Deliveries can come.
     Connected,
+    /// It does not answer at the moment, and what was tried: that may pass.
+    Unreachable(String),
     /// Gone for good, and why: the subscription was deleted, the credentials are refused.
     Lost(String),
+}
+
+/// What is known of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StorageStatus {
+    /// Not asked yet.
+    #[default]
+    Connecting,
+    /// It answered when last asked.
+    Connected,
+    /// It did not, and what was tried: an outage, a deleted bucket, a revoked role.
+    Unreachable(String),
+}
+
+/// Why the worker cannot finish jobs although it lives. Nothing that a restart would mend, so
+/// /health stays 200 and says it in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Degraded {
+    /// The queue does not answer.
+    QueueUnavailable(String),
+    /// The store does not answer.
+    StorageUnavailable(String),
+    /// Less memory is left than the next photo may need.
+    MemoryLow,
+}
+
+impl Degraded {
+    /// The stable word, `reason` of the answers.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::QueueUnavailable(_) => "queue_unavailable",
+            Self::StorageUnavailable(_) => "storage_unavailable",
+            Self::MemoryLow => "memory_low",
+        }
+    }
+
+    /// The sentence, `detail` of the answers.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::QueueUnavailable(why) => format!("no jobs come: {why}"),
+            Self::StorageUnavailable(why) => format!("jobs go back to the queue: {why}"),
+            Self::MemoryLow => {
+                "little memory is left; lower --memory-budget or --max-jobs if it stays so".into()
+            }
+        }
+    }
 }
 
 /// Why the worker is not live; a stable word and a sentence.
@@ -74,7 +121,7 @@ pub struct Health {
     stuck_after: Duration,
     pulse: RwLock<Option<PulseProbe>>,
     queue: RwLock<QueueStatus>,
-    storage_connected: AtomicBool,
+    storage: RwLock<StorageStatus>,
 }
 
 impl Health {
@@ -87,7 +134,7 @@ impl Health {
             stuck_after,
             pulse: RwLock::new(None),
             queue: RwLock::default(),
-            storage_connected: AtomicBool::new(false),
+            storage: RwLock::default(),
         }
     }
 
@@ -97,9 +144,13 @@ impl Health {
         *self.pulse.write().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(pulse));
     }
 
-    /// What is known of the queue, from its owner.
+    /// What is known of the queue, from who pulls and from who asks it. A queue that is lost
+    /// stays so: its worker is about to end, and a late answer must not hide why.
     pub fn set_queue(&self, status: QueueStatus) {
-        *self.queue.write().unwrap_or_else(PoisonError::into_inner) = status;
+        let mut queue = self.queue.write().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*queue, QueueStatus::Lost(_)) {
+            *queue = status;
+        }
     }
 
     /// The queue's status.
@@ -110,40 +161,65 @@ impl Health {
             .clone()
     }
 
-    /// Whether the store answered when last asked, from its owner.
-    pub fn set_storage_connected(&self, connected: bool) {
-        self.storage_connected.store(connected, Ordering::Relaxed);
+    /// What is known of the store, from who asks it.
+    pub fn set_storage(&self, status: StorageStatus) {
+        *self.storage.write().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
-    /// Whether the store answered when last asked.
-    pub fn storage_connected(&self) -> bool {
-        self.storage_connected.load(Ordering::Relaxed)
+    /// The store's status.
+    pub fn storage(&self) -> StorageStatus {
+        self.storage
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// What keeps a living worker from finishing jobs, if anything.
+    pub fn shortcoming(&self) -> Option<Degraded> {
+        const NOT_YET: &str = "the connection is being made";
+        match self.queue() {
+            QueueStatus::Connecting => return Some(Degraded::QueueUnavailable(NOT_YET.into())),
+            QueueStatus::Unreachable(why) => return Some(Degraded::QueueUnavailable(why)),
+            QueueStatus::Connected | QueueStatus::Lost(_) => {}
+        }
+        match self.storage() {
+            StorageStatus::Connecting => Some(Degraded::StorageUnavailable(NOT_YET.into())),
+            StorageStatus::Unreachable(why) => Some(Degraded::StorageUnavailable(why)),
+            StorageStatus::Connected => None,
+        }
     }
 
     /// What is wrong with engine or queue at `now`, if anything. A store that does not answer
     /// is not: jobs are given back and a restart would mend nothing.
     pub fn trouble(&self, now: Instant) -> Option<Unhealthy> {
+        if let Some(trouble) = self.engine_trouble(now) {
+            return Some(trouble);
+        }
+        match self.queue() {
+            QueueStatus::Lost(why) => Some(Unhealthy::QueueLost(why)),
+            QueueStatus::Connecting | QueueStatus::Connected | QueueStatus::Unreachable(_) => None,
+        }
+    }
+
+    /// Whether an engine is there, alive and not stuck at `now`.
+    pub fn engine_works(&self, now: Instant) -> bool {
+        let known = self.pulse.read().unwrap_or_else(PoisonError::into_inner);
+        let known = known.is_some();
+        known && self.engine_trouble(now).is_none()
+    }
+
+    fn engine_trouble(&self, now: Instant) -> Option<Unhealthy> {
         let pulse = self
             .pulse
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
-            .map(|probe| probe());
-        if let Some(pulse) = pulse {
-            if !pulse.alive {
-                return Some(Unhealthy::EngineDead);
-            }
-            let running = pulse
-                .busy_since
-                .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-            if running > self.stuck_after {
-                return Some(Unhealthy::EngineStuck(running));
-            }
+            .map(|probe| probe())?;
+        if !pulse.alive {
+            return Some(Unhealthy::EngineDead);
         }
-        match self.queue() {
-            QueueStatus::Lost(why) => Some(Unhealthy::QueueLost(why)),
-            QueueStatus::Connecting | QueueStatus::Connected => None,
-        }
+        let running = now.saturating_duration_since(pulse.busy_since?);
+        (running > self.stuck_after).then_some(Unhealthy::EngineStuck(running))
     }
 }
 
@@ -177,8 +253,8 @@ mod tests {
         let health = Health::new(Duration::from_secs(1));
         let now = Instant::now();
         assert_eq!(health.trouble(now), None, "nothing is known yet");
-        health.set_storage_connected(false);
-        health.set_queue(QueueStatus::Connecting);
+        health.set_storage(StorageStatus::Unreachable("an outage".into()));
+        health.set_queue(QueueStatus::Unreachable("an outage".into()));
         assert_eq!(health.trouble(now), None);
         health.set_queue(QueueStatus::Lost("deleted".into()));
         assert_eq!(health.trouble(now).unwrap().reason(), "queue_lost");
@@ -187,5 +263,39 @@ mod tests {
             busy_since: None,
         });
         assert_eq!(health.trouble(now), Some(Unhealthy::EngineDead));
+    }
+
+    #[test]
+    fn what_is_unreachable_degrades_until_it_answers_and_what_is_lost_stays_lost() {
+        let health = Health::new(Duration::from_secs(1));
+        let reason = || health.shortcoming().map(|why| why.reason());
+        assert_eq!(reason(), Some("queue_unavailable"), "not connected yet");
+        health.set_queue(QueueStatus::Connected);
+        assert_eq!(reason(), Some("storage_unavailable"), "not connected yet");
+        health.set_storage(StorageStatus::Connected);
+        assert_eq!(reason(), None);
+        health.set_storage(StorageStatus::Unreachable("the bucket is gone".into()));
+        let why = health.shortcoming().unwrap();
+        assert!(why.detail().contains("the bucket is gone"), "{why:?}");
+        health.set_storage(StorageStatus::Connected);
+        assert_eq!(reason(), None);
+
+        let now = Instant::now();
+        health.set_queue(QueueStatus::Lost("deleted".into()));
+        health.set_queue(QueueStatus::Connected);
+        assert_eq!(health.trouble(now).unwrap().reason(), "queue_lost");
+    }
+
+    #[test]
+    fn an_engine_works_once_it_is_known_and_neither_dead_nor_stuck() {
+        let health = Health::new(Duration::from_secs(60));
+        let start = Instant::now();
+        assert!(!health.engine_works(start), "no engine yet");
+        health.watch_engine(move || Pulse {
+            alive: true,
+            busy_since: Some(start),
+        });
+        assert!(health.engine_works(start));
+        assert!(!health.engine_works(start + Duration::from_secs(61)));
     }
 }

@@ -13,8 +13,10 @@ use axum::{Json, Router};
 use super::answers::{
     HealthAnswer, ModelAnswer, Problem, ServiceAnswer, StartupAnswer, WarmUpAnswer,
 };
+use super::health::{QueueStatus, StorageStatus};
 use super::memory::MemoryReading;
 use super::state::{Phase, SideState};
+use crate::telemetry::labels::Component;
 use crate::telemetry::metrics::Metrics;
 
 const ENDPOINTS: &[&str] = &[
@@ -99,6 +101,14 @@ async fn health(State(shared): State<Shared>) -> Response {
 }
 
 async fn metrics_text(State(shared): State<Shared>) -> Response {
+    // Read when asked, like /health, so that the two cannot contradict each other.
+    let (state, metrics) = (&shared.state, &shared.metrics);
+    metrics.set_component(Component::Worker, state.phase() == Phase::Ready);
+    metrics.set_component(Component::Engine, state.health.engine_works(Instant::now()));
+    let queue = state.health.queue() == QueueStatus::Connected;
+    metrics.set_component(Component::Queue, queue);
+    let storage = state.health.storage() == StorageStatus::Connected;
+    metrics.set_component(Component::Storage, storage);
     match shared.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
@@ -190,7 +200,7 @@ async fn method_not_allowed(request: Request) -> Problem {
 mod tests {
     use super::*;
     use crate::error::{Code, Error};
-    use crate::side::health::{Pulse, QueueStatus};
+    use crate::side::health::Pulse;
     use crate::side::state::ModelInfo;
     use axum::body::{Body, to_bytes};
     use axum::http::Method;
@@ -225,7 +235,7 @@ mod tests {
             let port = Self::new();
             port.state.set_model(model());
             port.state.health.set_queue(QueueStatus::Connected);
-            port.state.health.set_storage_connected(true);
+            port.state.health.set_storage(StorageStatus::Connected);
             port.state.set_phase(Phase::Ready);
             port
         }
@@ -327,7 +337,7 @@ mod tests {
         for (phase, status, word, reason) in [
             (Phase::Loading, 200, "warming", Value::Null),
             (Phase::Warming, 200, "warming", Value::Null),
-            (Phase::Ready, 200, "degraded", Value::Null),
+            (Phase::Ready, 200, "degraded", "queue_unavailable".into()),
             (Phase::Draining, 503, "degraded", "draining".into()),
             (
                 Phase::Failed("no model".into()),
@@ -392,10 +402,66 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_does_not_answer_degrades_the_worker_but_does_not_restart_it() {
         let port = Port::ready();
-        port.state.health.set_storage_connected(false);
+        let outage = StorageStatus::Unreachable("no answer from gs://photos".into());
+        port.state.health.set_storage(outage);
         let (status, answer) = port.get("/health").await;
         assert_eq!((status, &answer["status"]), (200, &"degraded".into()));
         assert_eq!(answer["storage_connected"], false);
+        assert_eq!(answer["reason"], "storage_unavailable");
+        assert!(answer["detail"].as_str().unwrap().contains("gs://photos"));
+        assert_eq!(answer["endpoints"]["processing_available"], true);
+        port.state.health.set_storage(StorageStatus::Connected);
+        let (_, answer) = port.get("/health").await;
+        assert_eq!(answer["status"], "healthy");
+        assert_eq!(answer.get("reason"), None, "{answer}");
+    }
+
+    #[tokio::test]
+    async fn the_metrics_say_of_each_component_what_health_says() {
+        let components = |text: &str| -> Vec<String> {
+            text.lines()
+                .filter_map(|line| line.strip_prefix("cutout_component_up{component="))
+                .map(str::to_owned)
+                .collect()
+        };
+        let scrape = async |port: &Port| {
+            let response = port.respond(Method::GET, "/metrics").await;
+            let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            components(std::str::from_utf8(&body).unwrap())
+        };
+        let port = Port::new();
+        let none = [
+            r#""engine"} 0"#,
+            r#""queue"} 0"#,
+            r#""storage"} 0"#,
+            r#""worker"} 0"#,
+        ];
+        assert_eq!(scrape(&port).await, none);
+        let port = Port::ready();
+        port.state.health.watch_engine(|| Pulse {
+            alive: true,
+            busy_since: None,
+        });
+        let all = [
+            r#""engine"} 1"#,
+            r#""queue"} 1"#,
+            r#""storage"} 1"#,
+            r#""worker"} 1"#,
+        ];
+        assert_eq!(scrape(&port).await, all);
+        port.state.health.watch_engine(|| Pulse {
+            alive: false,
+            busy_since: None,
+        });
+        let gone = StorageStatus::Unreachable("gone".into());
+        port.state.health.set_storage(gone);
+        let two = [
+            r#""engine"} 0"#,
+            r#""queue"} 1"#,
+            r#""storage"} 0"#,
+            r#""worker"} 1"#,
+        ];
+        assert_eq!(scrape(&port).await, two);
     }
 
     #[tokio::test]
@@ -405,6 +471,7 @@ mod tests {
         let (status, answer) = port.get("/health").await;
         assert_eq!((status, &answer["status"]), (200, &"degraded".into()));
         assert_eq!(answer["memory"]["healthy"], false);
+        assert_eq!(answer["reason"], "memory_low");
         port.memory = || None;
         let (_, answer) = port.get("/health").await;
         assert_eq!(answer["status"], "healthy", "unknown is not short");

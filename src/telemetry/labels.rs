@@ -135,6 +135,20 @@ label! {
 }
 
 label! {
+    /// A part of the worker whose state /health tells.
+    Component {
+        /// The worker as a whole: 1 from readiness to the drain.
+        Worker = "worker",
+        /// The inference thread: 1 while it lives and no run is stuck.
+        Engine = "engine",
+        /// The queue: 1 while deliveries can come.
+        Queue = "queue",
+        /// The store: 1 while it answers.
+        Storage = "storage",
+    }
+}
+
+label! {
     /// Whose bytes of the memory budget.
     BudgetState {
         /// Taken by jobs.

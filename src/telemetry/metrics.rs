@@ -9,7 +9,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::labels::{BudgetState, Outcome, RetryOp, Stage, StartPhase};
+use super::labels::{BudgetState, Component, Outcome, RetryOp, Stage, StartPhase};
 use crate::error::{Class, Code, Error, Result};
 
 /// 10 ms to 300 s: a stage of a small photo takes tens of milliseconds, a job may take five
@@ -51,6 +51,7 @@ struct Inner {
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
     build_info: IntGaugeVec,
+    component_up: IntGaugeVec,
 }
 
 /// The state of the memory budget, in bytes.
@@ -166,6 +167,11 @@ impl Metrics {
                 "Always 1; what is running stands in the labels.",
                 &["version", "commit", "ort"],
             ),
+            component_up: new.gauges(
+                "component_up",
+                "Whether a part of the worker does its work (1) or not (0), as /health says.",
+                &["component"],
+            ),
             registry: new.0,
         };
         #[cfg(target_os = "linux")]
@@ -186,6 +192,9 @@ impl Metrics {
         }
         for phase in StartPhase::ALL {
             inner.startup_seconds.with_label_values(&[phase.as_str()]);
+        }
+        for component in Component::ALL {
+            inner.component_up.with_label_values(&[component.as_str()]);
         }
         for state in BudgetState::ALL {
             inner
@@ -316,6 +325,14 @@ impl Metrics {
                 .with_label_values(&[state.as_str()])
                 .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Whether a part of the worker does its work.
+    pub fn set_component(&self, component: Component, up: bool) {
+        self.0
+            .component_up
+            .with_label_values(&[component.as_str()])
+            .set(i64::from(up));
     }
 
     /// An attempt failed with `code` and will be made again.
@@ -519,7 +536,7 @@ mod tests {
             stage_queue_depth batch_size inference_seconds model_load_seconds startup_seconds \
             bytes_in_total bytes_out_total memory_budget_bytes retries_total dead_letters_total \
             duplicates_total notifications_skipped_total http_requests_total \
-            http_request_seconds build_info";
+            http_request_seconds build_info component_up";
         let expected: BTreeSet<_> = contract.split_whitespace().map(str::to_owned).collect();
         assert_eq!(names, expected);
     }
@@ -542,8 +559,23 @@ mod tests {
             assert!(ours || name.starts_with("process_"), "{name}");
         }
         let labels = [
-            "code", "commit", "ingress", "le", "model", "op", "ort", "outcome", "phase",
-            "provider", "reason", "route", "stage", "state", "status", "version",
+            "code",
+            "commit",
+            "component",
+            "ingress",
+            "le",
+            "model",
+            "op",
+            "ort",
+            "outcome",
+            "phase",
+            "provider",
+            "reason",
+            "route",
+            "stage",
+            "state",
+            "status",
+            "version",
         ];
         for series in scrape.samples.keys() {
             let Some((_, pairs)) = series.split_once('{') else {

@@ -36,6 +36,17 @@ pub fn cutout() -> Command {
     command
 }
 
+/// The same with a network that takes a millisecond and answers a photo's brightness
+/// (`tests/parity/make_graphs.py`), for tests that are about everything but the network.
+pub fn quick() -> Command {
+    let mut command = cutout();
+    command
+        .env("CUTOUT_HOME", file("tests/fixtures/home"))
+        .env("CUTOUT_ORT_LIB", file(".cache/lib/libonnxruntime.so"))
+        .env("CUTOUT_MODEL", "brightness");
+    command
+}
+
 /// Runs a command to its end, output captured.
 pub fn run(command: &mut Command) -> Output {
     command.output().expect("the program starts")
@@ -184,6 +195,34 @@ impl Worker {
     /// All log entries so far.
     pub fn logs(&self) -> Vec<Value> {
         self.logs.lock().unwrap().clone()
+    }
+
+    /// Most memory it ever had resident, in bytes, as the kernel counts; 0 once it has ended.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        status
+            .unwrap_or_default()
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix("VmHWM:")?
+                    .split_whitespace()
+                    .next()?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .unwrap_or_default()
+            << 10
+    }
+
+    /// How it ended and what it said last; `None` while it runs.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().unwrap()?;
+        let last = self
+            .logs()
+            .into_iter()
+            .rev()
+            .find(|e| e["severity"] == "ERROR");
+        Some(format!("{status}: {}", last.unwrap_or_default()))
     }
 
     /// Sends a signal by its name.

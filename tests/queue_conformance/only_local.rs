@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
@@ -231,6 +233,51 @@ async fn a_message_that_fails_five_times_is_a_dead_letter_with_the_reason() {
     }
     nothing_within(&mut consumer, SILENCE).await;
     assert_eq!(queue(&subject).dead_letters(10).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_message_that_the_queue_buries_is_told_once() {
+    let subject = Subject::local().await;
+    let told = Arc::new(AtomicUsize::new(0));
+    let mut consumer = subject.consumer();
+    let count = told.clone();
+    consumer.on_burial(Box::new(move |code| {
+        assert_eq!(code, Code::AttemptsExhausted);
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    // One is nacked to death, over the other worker after worker dies.
+    subject.publish("poison").await;
+    for attempt in 1..=5 {
+        assert_eq!(told.load(Ordering::SeqCst), 0, "before attempt {attempt}");
+        next(&mut consumer).await.lease.nack().await.unwrap();
+    }
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+    subject.publish("deadly").await;
+    for _ in 0..5 {
+        drop(next(&mut consumer).await);
+    }
+    nothing_within(&mut consumer, SILENCE).await;
+    assert_eq!(told.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_a_draining_worker_gives_back_has_not_used_up_an_attempt() {
+    let subject = Subject::local().await;
+    subject.publish("rex").await;
+    let mut consumer = subject.consumer();
+    next(&mut consumer).await.lease.nack().await.unwrap();
+    // More often than the five attempts that a message has, released or held to the end.
+    for _ in 0..4 {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(delivery.message.attempt, 2);
+        delivery.lease.release().await.unwrap();
+        let held = next(&mut consumer).await;
+        assert_eq!(held.message.attempt, 2);
+        consumer.close().await.unwrap();
+        consumer = subject.consumer();
+    }
+    assert_eq!(next(&mut consumer).await.message.attempt, 2);
+    assert!(queue(&subject).dead_letters(1).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -78,6 +78,18 @@ impl FakeGcs {
         request.send().await.unwrap().error_for_status().unwrap();
     }
 
+    /// Deletes a bucket with all that it holds.
+    pub async fn delete_bucket(&self, name: &str) {
+        for key in self.list(name, "").await.into_keys() {
+            let url = self.url(&["storage", "v1", "b", name, "o", &key]);
+            let answer = self.http.delete(url).send().await.unwrap();
+            answer.error_for_status().unwrap();
+        }
+        let url = self.url(&["storage", "v1", "b", name]);
+        let answer = self.http.delete(url).send().await.unwrap();
+        answer.error_for_status().unwrap();
+    }
+
     /// Puts an object and returns its generation.
     pub async fn upload(
         &self,

@@ -57,6 +57,7 @@ struct Shared {
     upstream: String,
     http: reqwest::Client,
     host: String,
+    remember: bool,
     faults: Mutex<Faults>,
     seen: Mutex<Vec<Seen>>,
 }
@@ -68,12 +69,29 @@ impl Proxy {
         upstream: String,
         faults: impl FnMut(&Seen) -> Fault + Send + 'static,
     ) -> Self {
+        Self::launch(upstream, true, faults).await
+    }
+
+    /// The same, but it forgets what it saw: for more requests than memory has room for.
+    pub async fn start_forgetful(
+        upstream: String,
+        faults: impl FnMut(&Seen) -> Fault + Send + 'static,
+    ) -> Self {
+        Self::launch(upstream, false, faults).await
+    }
+
+    async fn launch(
+        upstream: String,
+        remember: bool,
+        faults: impl FnMut(&Seen) -> Fault + Send + 'static,
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let shared = Arc::new(Shared {
             upstream,
             http: reqwest::Client::new(),
             host: host.clone(),
+            remember,
             faults: Mutex::new(Box::new(faults)),
             seen: Mutex::default(),
         });
@@ -110,7 +128,9 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         body: to_bytes(body, BODY_LIMIT).await.unwrap_or_default(),
     };
     let fault = (shared.faults.lock().unwrap())(&seen);
-    shared.seen.lock().unwrap().push(seen.clone());
+    if shared.remember {
+        shared.seen.lock().unwrap().push(seen.clone());
+    }
     match fault {
         Fault::Status(status) => return empty(status),
         Fault::Silence => return std::future::pending().await,
@@ -120,7 +140,9 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let mut headers = seen.headers;
     headers.remove(header::HOST);
     let request = shared.http.request(seen.method, url).headers(headers);
-    let answer = request.body(seen.body).send().await.unwrap();
+    let Ok(answer) = request.body(seen.body).send().await else {
+        return empty(502);
+    };
     let (status, mut headers) = (answer.status(), answer.headers().clone());
     // Where a resumable upload goes on: through here as well.
     if let Some(location) = headers.get(header::LOCATION) {

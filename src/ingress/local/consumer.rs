@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -13,8 +13,10 @@ use tokio_util::task::TaskTracker;
 use super::owner::{self, OwnerFile};
 use super::{LocalQueue, POLL, insert_dead_letter, insert_result, message, millis, now_ms};
 use crate::error::{Code, Error, Result};
-use crate::ingress::{Delivery, Ingress, Lease, Message, OutgoingMessage, dead_letter};
-use crate::job::{Job, JobResult, Timings};
+use crate::ingress::{
+    BurialHook, Delivery, Ingress, Lease, Message, OutgoingMessage, dead_letter, notification,
+};
+use crate::job::{JobResult, Timings};
 
 /// How often a consumer looks whether the owners of others' leases still live: often enough
 /// for a restart to seem immediate, seldom enough to cost nothing.
@@ -71,6 +73,8 @@ struct Consumer {
     last_funeral: Mutex<Option<Instant>>,
     /// Answers being written.
     answers: TaskTracker,
+    /// Who wants to hear of messages that were delivered too often.
+    on_burial: OnceLock<BurialHook>,
 }
 
 impl LocalIngress {
@@ -100,6 +104,7 @@ impl LocalIngress {
             held: Mutex::default(),
             last_funeral: Mutex::default(),
             answers: TaskTracker::new(),
+            on_burial: OnceLock::new(),
         });
         tokio::spawn(keep_alive(
             Arc::downgrade(&consumer),
@@ -116,6 +121,10 @@ impl LocalIngress {
 impl Ingress for LocalIngress {
     fn name(&self) -> &'static str {
         "local"
+    }
+
+    fn on_burial(&mut self, told: BurialHook) {
+        drop(self.consumer.on_burial.set(told));
     }
 
     async fn next(&mut self) -> Result<Delivery> {
@@ -141,8 +150,15 @@ impl Ingress for LocalIngress {
 
     async fn close(mut self: Box<Self>) -> Result<()> {
         if let Some(claim) = self.claim.take() {
-            // A delivery that nobody asked for any more goes back as it is dropped.
-            drop(claim.await);
+            // A delivery that nobody asked for any more was never tried.
+            if let Ok(Ok(Some(delivery))) = claim.await
+                && let Err(error) = delivery.lease.release().await
+            {
+                tracing::warn!(
+                    error = error.chain(),
+                    "could not give a message back; it comes again when its lease ends"
+                );
+            }
         }
         let consumer = &self.consumer;
         consumer.answers.close();
@@ -154,7 +170,8 @@ impl Ingress for LocalIngress {
             .transaction("take back messages", move |transaction| {
                 tokens
                     .iter()
-                    .map(|token| give_back(transaction, token))
+                    // Closing is the worker's decision, not the job's failure.
+                    .map(|token| release(transaction, token))
                     .sum::<rusqlite::Result<usize>>()
             })
             .await?;
@@ -226,7 +243,7 @@ impl Consumer {
                 .with("deliver a message", |connection| self.take(connection))?;
             match taken {
                 None => return Ok(None),
-                Some(Taken::Died) => {}
+                Some(Taken::Died) => self.buried(),
                 Some(Taken::Delivery { message, token }) => {
                     lock(&self.held).insert(token.clone());
                     let lease = Box::new(LocalLease {
@@ -273,6 +290,13 @@ impl Consumer {
         };
         transaction.commit()?;
         Ok(Some(taken))
+    }
+
+    /// A message went to the dead letters, and that is committed.
+    fn buried(&self) {
+        if let Some(told) = self.on_burial.get() {
+            told(Code::AttemptsExhausted);
+        }
     }
 
     /// Frees the leases of owners that died, so that a restart need not wait for their end.
@@ -362,7 +386,7 @@ fn bury_message(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<()> 
         ),
     );
     // Whoever waits for the job must hear of its end, in the same transaction.
-    let job = Job::parse(&dead.data).ok();
+    let job = notification::job(&dead);
     let timings = Timings::default();
     let result = JobResult::failed(
         &dead.id,
@@ -407,6 +431,18 @@ fn give_back(connection: &Connection, token: &str) -> rusqlite::Result<usize> {
     connection
         .prepare_cached(
             "UPDATE messages SET available_at = 0, lease_token = NULL, lease_owner = NULL
+             WHERE lease_token = ?1",
+        )?
+        .execute([token])
+}
+
+/// As [`give_back`], and as if the delivery had not been made: the attempt is taken back too.
+fn release(connection: &Connection, token: &str) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "UPDATE messages SET
+                 attempt = max(attempt - 1, 0),
+                 available_at = 0, lease_token = NULL, lease_owner = NULL
              WHERE lease_token = ?1",
         )?
         .execute([token])
@@ -491,7 +527,25 @@ impl Lease for LocalLease {
                     .execute(params![now_ms() + wait, wait / 2, token])
             })
             .await?;
-        if nacked { Ok(()) } else { Err(self.lost()) }
+        if !nacked {
+            return Err(self.lost());
+        }
+        if last {
+            self.consumer.buried();
+        }
+        Ok(())
+    }
+
+    async fn release(mut self: Box<Self>) -> Result<()> {
+        let token = self.settle();
+        let released = self
+            .consumer
+            .answer("take back a message", move |transaction| {
+                release(transaction, &token)
+            })
+            .await?;
+        self.consumer.queue.shared.messages.notify_waiters();
+        if released { Ok(()) } else { Err(self.lost()) }
     }
 }
 

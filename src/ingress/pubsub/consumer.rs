@@ -1,6 +1,7 @@
 //! Deliveries of a subscription. Leases are kept by the official client.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use google_cloud_pubsub::client::Subscriber;
 use google_cloud_pubsub::model;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior, ShutdownToken};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,47 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream that lived this long was a working one: the back-off starts anew.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// A stream that met no error for this long after it was opened counts as whole for /health:
+/// what is refused is refused within a second or two.
+const WHOLE: Duration = Duration::from_secs(10);
+
+/// What the puller and who asks Pub/Sub for /health tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Pulling {
+    /// Whether the last stream broke off and none has proved itself since.
+    broken: AtomicBool,
+    /// Whether Pub/Sub gave no answer when last asked.
+    unanswered: AtomicBool,
+    /// Told when the stream should be opened anew: when Pub/Sub answers again, because the
+    /// client backs off for up to a minute after an outage, which would be a minute without
+    /// jobs while all is well; and when the subscription turns out to be gone.
+    stale: Notify,
+}
+
+impl Pulling {
+    /// Whether the last stream broke off and none has proved itself since.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Pub/Sub did not answer.
+    pub(super) fn unanswered(&self) {
+        self.unanswered.store(true, Ordering::Relaxed);
+    }
+
+    /// Pub/Sub answered.
+    pub(super) fn answered(&self) {
+        if self.unanswered.swap(false, Ordering::Relaxed) {
+            self.renew();
+        }
+    }
+
+    /// The stream cannot be trusted any more.
+    pub(super) fn renew(&self) {
+        self.stale.notify_one();
+    }
+}
+
 /// A consumer of a Pub/Sub subscription.
 pub struct PubSubIngress {
     subscription: String,
@@ -42,6 +84,7 @@ impl PubSubIngress {
         subscriber: &Subscriber,
         subscription: &str,
         config: &PubSubConfig,
+        pulling: Arc<Pulling>,
     ) -> Self {
         // A rendezvous, as far as tokio has one: what waits here keeps its lease, but another
         // worker could have had it.
@@ -55,6 +98,7 @@ impl PubSubIngress {
             stop: stop.clone(),
             held: Held::default(),
             delivered: 0,
+            pulling,
         };
         Self {
             subscription: subscription.to_owned(),
@@ -122,6 +166,17 @@ struct Pump {
     stop: CancellationToken,
     held: Held,
     delivered: u64,
+    pulling: Arc<Pulling>,
+}
+
+/// Why a stream is not read any further.
+enum End {
+    /// Pulling shall stop.
+    Stopped,
+    /// It broke off.
+    Broke(Error),
+    /// It may be waiting in a back-off, or on a connection that an outage has killed.
+    Stale,
 }
 
 impl Pump {
@@ -150,9 +205,18 @@ impl Pump {
             let opened = tokio::time::Instant::now();
             let mut stream = self.open();
             streams.push(stream.shutdown_token());
-            let Some(error) = self.forward(&mut stream).await else {
-                return;
+            let error = match self.forward(&mut stream).await {
+                End::Stopped => return,
+                End::Broke(error) => error,
+                End::Stale => {
+                    tracing::info!(
+                        subscription = self.subscription,
+                        "pulling through a new stream"
+                    );
+                    continue;
+                }
             };
+            self.pulling.broken.store(true, Ordering::Relaxed);
             let fatal = error.class() == Class::Fatal;
             tracing::warn!(
                 subscription = self.subscription,
@@ -190,23 +254,34 @@ impl Pump {
             .build()
     }
 
-    /// Hands over what the stream delivers. `None` when pulling shall stop, else why the
-    /// stream ended.
-    async fn forward(&mut self, stream: &mut MessageStream) -> Option<Error> {
+    /// Hands over what the stream delivers, until its end.
+    async fn forward(&mut self, stream: &mut MessageStream) -> End {
+        let mut proved = std::pin::pin!(tokio::time::sleep(WHOLE));
         loop {
-            let next = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return None,
-                next = stream.next() => next,
+            let mut next = std::pin::pin!(stream.next());
+            let next = loop {
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return End::Stopped,
+                    next = &mut next => break next,
+                    // After what has arrived, so that nothing delivered is dropped here.
+                    () = self.pulling.stale.notified() => return End::Stale,
+                    () = &mut proved, if self.pulling.broken.load(Ordering::Relaxed) => {
+                        self.pulling.broken.store(false, Ordering::Relaxed);
+                    }
+                }
             };
+            if matches!(next, Some(Ok(_))) {
+                self.pulling.broken.store(false, Ordering::Relaxed);
+            }
             let (message, handler) = match next {
                 Some(Ok(pair)) => pair,
                 Some(Err(error)) => {
                     let error = Arc::new(error);
-                    return Some(failure::explain("pull from", &self.subscription, error));
+                    return End::Broke(failure::explain("pull from", &self.subscription, error));
                 }
                 None => {
-                    return Some(Error::new(
+                    return End::Broke(Error::new(
                         Code::QueueUnavailable,
                         format!("the stream from {} ended", self.subscription),
                     ));
@@ -221,9 +296,9 @@ impl Pump {
             });
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return None,
+                () = self.stop.cancelled() => return End::Stopped,
                 sent = self.send.send(Ok(Delivery { message, lease })) => if sent.is_err() {
-                    return None;
+                    return End::Stopped;
                 },
             }
         }

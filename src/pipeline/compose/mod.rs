@@ -8,7 +8,9 @@ use crate::job::{Format, Kind, Output, Size};
 use super::decode::Photo;
 
 mod backdrop;
+mod edges;
 mod frame;
+mod gaussian;
 
 pub use frame::Bounds;
 
@@ -60,8 +62,10 @@ const STRETCH: usize = 1 << 14;
 
 /// Makes the picture: new transparency or background, then crop, then size.
 ///
-/// `alpha` is the matte at the photo's size, one byte a pixel. The final alpha is matte times
-/// the source's own. `background` is the decoded picture of `Kind::Image`, and only of that.
+/// `alpha` is the matte at the photo's size, one byte a pixel, with the job's threshold and reverse
+/// already in it ([`to_full_size`](super::matte::to_full_size)). The final alpha is matte times the
+/// source's own, and what it shows is the subject: reversed, the crop goes to the background's box.
+/// `background` is the decoded picture of `Kind::Image`, and only of that.
 ///
 /// Errors: `invalid_job` when `Kind::Image` comes without its picture; `internal` when the matte
 /// is not of the photo's size.
@@ -93,7 +97,7 @@ pub fn compose(
         Kind::Color(colour) => (Channels::Rgb, on_colour(photo.rgb, &alpha, *colour)),
         Kind::Blur => {
             let rgb = opaque(photo);
-            let blurred = backdrop::blurred(&rgb, width, height)?;
+            let blurred = gaussian::blurred(&rgb, width, height);
             (Channels::Rgb, on_pixels(rgb, &alpha, &blurred))
         }
         Kind::Overlay => {
@@ -107,8 +111,8 @@ pub fn compose(
                     format!("the background picture {object} was not loaded"),
                 )
             })?;
-            let covering = backdrop::covering(picture, width, height)?;
-            (Channels::Rgb, on_pixels(photo.rgb, &alpha, &covering))
+            let under = backdrop::fitted(picture, width, height, output.background_fit)?;
+            (Channels::Rgb, on_pixels(photo.rgb, &alpha, &under))
         }
     };
     let mut picture = Picture {
@@ -129,8 +133,8 @@ pub fn compose(
 
 /// Memory in bytes that a job needs on top of
 /// [`Header::decode_bytes`](super::decode::Header::decode_bytes) for what it asks for: a picture
-/// larger than the photo (`width`×`height` pixels, upright), or WebP, whose encoder transforms a
-/// copy.
+/// larger than the photo (`width`×`height` pixels, upright), WebP, whose encoder transforms a
+/// copy, or a blur, whose threads hold a window each.
 pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
     let enlarged = output.size.filter(|_| output.upscale);
     let (w, h) = match enlarged {
@@ -150,7 +154,11 @@ pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
         Format::Png => 0,
         Format::Webp => 4,
     };
-    (enlarging + webp) * u64::from(w) * u64::from(h)
+    let blur = match output.effective_kind() {
+        Kind::Blur => gaussian::scratch_bytes(),
+        _ => 0,
+    };
+    (enlarging + webp) * u64::from(w) * u64::from(h) + blur
 }
 
 /// The matte times the source's own transparency.
@@ -218,38 +226,39 @@ fn on_pixels(mut rgb: Vec<u8>, alpha: &[u8], under: &[u8]) -> Vec<u8> {
     rgb
 }
 
-/// transparent-background's `overlay`: half the green over the subject, its edge traced in full
-/// green. The edge are the subject's pixels (alpha above one half) with a neighbour outside.
+/// transparent-background's `overlay`: half the green over the subject, its edge drawn in full
+/// green.
 fn tinted(mut rgb: Vec<u8>, alpha: &[u8], width: usize) -> Vec<u8> {
-    let inside = |i: usize| alpha[i] >= 128;
-    rgb.par_chunks_mut(width * 3)
+    // Each band looks at a row of slopes more above and below.
+    const BAND: usize = 64;
+    rgb.par_chunks_mut(BAND * width * 3)
         .enumerate()
-        .for_each(|(y, row)| {
-            for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-                let i = y * width + x;
-                let edge = inside(i)
-                    && ((x > 0 && !inside(i - 1))
-                        || (x + 1 < width && !inside(i + 1))
-                        || (y > 0 && !inside(i - width))
-                        || (i + width < alpha.len() && !inside(i + width)));
-                if edge {
-                    *pixel = GREEN;
-                    continue;
-                }
+        .for_each(|(band, rgb)| {
+            let pixels = rgb.as_chunks_mut::<3>().0;
+            let start = band * BAND * width;
+            for (pixel, &a) in pixels.iter_mut().zip(&alpha[start..]) {
                 let mut tint = *pixel;
                 for (c, green) in tint.iter_mut().zip(GREEN) {
                     *c = ((u16::from(*c) + u16::from(green)) / 2) as u8;
                 }
-                blend(&mut tint, pixel, alpha[i]);
+                blend(&mut tint, pixel, a);
                 *pixel = tint;
             }
+            let top = band * BAND;
+            let rows = top..top + pixels.len() / width;
+            edges::trace(alpha, width, rows, |i| pixels[i - start] = GREEN);
         });
     rgb
 }
 
+/// `over` on `under` by `alpha`. Cut off, not rounded, as transparent-background does
+/// (`astype(uint8)` of the sum): half a level darker on average where two colours mix, and exact
+/// where they do not, be it that alpha is 0 or 255 or that the colours are equal.
 fn blend(over: &mut [u8; 3], under: &[u8; 3], alpha: u8) {
+    let alpha = u32::from(alpha);
     for (over, &under) in over.iter_mut().zip(under) {
-        *over = super::decode::mix(*over, under, alpha);
+        let sum = u32::from(*over) * alpha + u32::from(under) * (255 - alpha);
+        *over = (sum / 255) as u8;
     }
 }
 

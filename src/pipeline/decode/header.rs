@@ -138,7 +138,7 @@ impl Header {
     /// Upper bound of the memory, in bytes, that one job needs at any one time from decoding to
     /// encoding, at the photo's own size. Not in it: the file's bytes, the network's tensors
     /// (`Manifest::tensor_bytes`), a background picture (its own header's `decode_bytes`) and
-    /// what enlarging adds ([`extra_bytes`](crate::pipeline::compose::extra_bytes)).
+    /// what enlarging or a blur adds ([`extra_bytes`](crate::pipeline::compose::extra_bytes)).
     pub fn decode_bytes(&self) -> u64 {
         let alpha = u64::from(self.alpha);
         let native = u64::from(self.bytes_per_pixel);

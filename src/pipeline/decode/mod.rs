@@ -51,7 +51,7 @@ impl Photo {
 }
 
 /// `over` on `under` by `alpha`, rounded to nearest.
-pub(super) fn mix(over: u8, under: u8, alpha: u8) -> u8 {
+fn mix(over: u8, under: u8, alpha: u8) -> u8 {
     let (over, under, alpha) = (u32::from(over), u32::from(under), u32::from(alpha));
     ((over * alpha + under * (255 - alpha) + 127) / 255) as u8
 }

@@ -9,6 +9,7 @@ use tempfile::NamedTempFile;
 use super::failure;
 use super::root::{Root, create_dirs, generation_of, sync_dir, time_of};
 use super::sidecar::{self, Sidecar};
+use crate::crash::crash_point;
 use crate::error::{Code, Error, Result};
 use crate::object::{Generation, ObjectName};
 use crate::store::{NewObject, ObjectMeta, Precondition, Written};
@@ -39,6 +40,7 @@ pub(super) fn write(
     }
     let writing = |e: io::Error| failure::writing(key, e);
     let staged = stage(root, &object.body).map_err(writing)?;
+    crash_point!("output_staged");
 
     let _lock = root.lock(key).map_err(writing)?;
     let live = root.live(key)?;
@@ -56,6 +58,7 @@ pub(super) fn write(
         metadata: object.metadata.clone(),
     };
     described.save(root, generation).map_err(writing)?;
+    crash_point!("output_described");
     let published = match precondition {
         // Refuses to replace even what another program put there meanwhile.
         Precondition::Absent => staged.persist_noclobber(&destination),
