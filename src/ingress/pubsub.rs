@@ -21,6 +21,7 @@ mod failure;
 mod follow;
 mod morgue;
 mod publisher;
+mod pull;
 
 pub use consumer::PubSubIngress;
 pub use morgue::PubSubMorgue;
@@ -95,6 +96,7 @@ struct Inner {
     subscriber: Subscriber,
     topics: TopicAdmin,
     subscriptions: SubscriptionAdmin,
+    credentials: Credentials,
 }
 
 impl PubSub {
@@ -155,6 +157,7 @@ impl PubSub {
                 subscriber,
                 topics,
                 subscriptions,
+                credentials,
                 config,
             }),
         })
@@ -237,10 +240,16 @@ impl PubSub {
         Ok(self.pull(name))
     }
 
-    /// Starts pulling dead letters from the configured subscription, which must be one to the
-    /// dead-letter topic, until none came for `idle`. `config_invalid` when none is configured.
+    /// The dead letters of the configured subscription, which must be one to the dead-letter
+    /// topic; a silence of `idle` is taken for their end. `config_invalid` when none is
+    /// configured.
     pub fn morgue(&self, idle: Duration) -> Result<PubSubMorgue> {
-        Ok(PubSubMorgue::new(self.clone(), self.ingress()?, idle))
+        let inner = &self.inner;
+        let name = inner.subscription.as_deref();
+        let name = name.ok_or_else(|| unset("a subscription to pull from"))?;
+        let endpoint = inner.config.emulator_host.as_deref().map(emulator_endpoint);
+        let api = pull::PullApi::new(endpoint.as_deref(), name, inner.credentials.clone())?;
+        Ok(PubSubMorgue::new(self.clone(), api, idle))
     }
 
     fn pull(&self, subscription: &str) -> PubSubIngress {
