@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytesize::ByteSize;
-
 use crate::config::{AllowedPlace, IngressKind, QueueArgs, WorkerArgs};
 use crate::destination::Template;
 use crate::error::{Code, Error, Result};
@@ -311,12 +309,6 @@ pub async fn morgue(queue: &QueueArgs, config: MorgueConfig<'_>) -> Result<Box<d
                 subscription: Some(config.subscription.to_owned()),
                 jobs_topic: config.jobs_topic.map(str::to_owned),
                 results_topic: None,
-                // All are held until the end.
-                max_outstanding_messages: u32::MAX,
-                max_outstanding_bytes: ByteSize::tib(1),
-                // The shortest that Pub/Sub allows: a killed command must not keep the letters
-                // from the next one for long.
-                lease_extension: Duration::from_secs(10),
                 ..pubsub_config(queue)?
             })
             .await?;

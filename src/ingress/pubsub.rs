@@ -21,6 +21,7 @@ mod failure;
 mod follow;
 mod morgue;
 mod publisher;
+mod pull;
 
 pub use consumer::PubSubIngress;
 pub use morgue::PubSubMorgue;
@@ -97,6 +98,7 @@ struct Inner {
     topics: TopicAdmin,
     subscriptions: SubscriptionAdmin,
     pulling: Arc<Pulling>,
+    credentials: Credentials,
 }
 
 impl PubSub {
@@ -158,6 +160,7 @@ impl PubSub {
                 topics,
                 subscriptions,
                 pulling: Arc::default(),
+                credentials,
                 config,
             }),
         })
@@ -240,10 +243,16 @@ impl PubSub {
         Ok(self.pull(name))
     }
 
-    /// Starts pulling dead letters from the configured subscription, which must be one to the
-    /// dead-letter topic, until none came for `idle`. `config_invalid` when none is configured.
+    /// The dead letters of the configured subscription, which must be one to the dead-letter
+    /// topic; a silence of `idle` is taken for their end. `config_invalid` when none is
+    /// configured.
     pub fn morgue(&self, idle: Duration) -> Result<PubSubMorgue> {
-        Ok(PubSubMorgue::new(self.clone(), self.ingress()?, idle))
+        let inner = &self.inner;
+        let name = inner.subscription.as_deref();
+        let name = name.ok_or_else(|| unset("a subscription to pull from"))?;
+        let endpoint = inner.config.emulator_host.as_deref().map(emulator_endpoint);
+        let api = pull::PullApi::new(endpoint.as_deref(), name, inner.credentials.clone())?;
+        Ok(PubSubMorgue::new(self.clone(), api, idle))
     }
 
     fn pull(&self, subscription: &str) -> PubSubIngress {

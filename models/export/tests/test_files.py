@@ -13,7 +13,7 @@ from models.export import checkpoints, isnet, manifest
 
 WORKER_KEYS = {
     "name", "description", "file", "bytes", "sha256", "licence", "provenance",
-    "resize", "input", "output",
+    "resize", "any_size", "input", "output",
 }  # fmt: skip
 """What the worker's parser takes, which refuses anything else (src/model/manifest.rs)."""
 
