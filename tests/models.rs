@@ -237,6 +237,36 @@ fn a_fetched_network_has_a_manifest_and_is_not_fetched_again() {
 }
 
 #[test]
+fn a_fetched_graph_runs_by_its_name_and_its_ports_need_none() {
+    let home = home();
+    let graph = std::fs::read(file("tests/fixtures/home/models/brightness.onnx")).unwrap();
+    let mirror = Mirror::serving(graph.leak());
+    let md5 = "48ccab9f41bdf512dd92a27ce0f8b399";
+    let manifest = published(home.path(), md5);
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let (head, _) = text.split_once("[input]").unwrap();
+    let input = "[input]\nlayout = \"nhwc-u8\"\nfilter = \"lanczos\"\n";
+    let output = "[output]\nactivation = \"logit\"\nmin_max = true\nresize = \"lanczos\"\n";
+    std::fs::write(&manifest, format!("{head}{input}{output}")).unwrap();
+    let output = fetch(home.path(), &manifest, &["--url", &mirror.url]);
+    assert!(output.status.success(), "{}", told(&output));
+
+    let check = ["model", "check", "--model", "probe"];
+    let check = run(&mut with_home(home.path(), &check));
+    assert!(check.status.success(), "{}", told(&check));
+    let to = home.path().join("cat.png");
+    let remove = run(with_home(home.path(), &["remove", "--model", "probe"])
+        .arg(file("samples/cat.jpg"))
+        .arg("-o")
+        .arg(&to));
+    assert!(remove.status.success(), "{}", told(&remove));
+    let (_, _, alpha) = harness::alpha(&std::fs::read(to).unwrap());
+    // The sigmoid of 0..1 spans 59 levels, until the manifest's stretch spreads them.
+    let (min, max) = (alpha.iter().min().unwrap(), alpha.iter().max().unwrap());
+    assert!(max - min > 200, "{min} to {max}");
+}
+
+#[test]
 fn a_file_put_there_by_hand_is_checked_and_gets_its_manifest() {
     let home = home();
     let manifest = published(home.path(), GRAPH_MD5);
