@@ -3,7 +3,7 @@
 mod harness;
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -150,11 +150,7 @@ impl Mirror {
         std::thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
                 counted.fetch_add(1, Ordering::Relaxed);
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                while lines
-                    .next()
-                    .is_some_and(|line| line.is_ok_and(|l| !l.is_empty()))
-                {}
+                hear_out(&stream);
                 let _ = write!(stream, "{head}\r\nConnection: close\r\n\r\n");
                 let _ = stream.write_all(body);
             }
@@ -170,6 +166,15 @@ impl Mirror {
     fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
+}
+
+/// Reads a request: a client takes an answer to what it has not asked for an error.
+fn hear_out(stream: &TcpStream) {
+    let mut lines = BufReader::new(stream).lines();
+    while lines
+        .next()
+        .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+    {}
 }
 
 const GRAPH: &[u8] = b"not really a graph";
@@ -323,6 +328,30 @@ fn each_way_a_download_fails_is_told_apart_and_leaves_nothing() {
         }
         assert!(left(home.path()).is_empty(), "{:?}", left(home.path()));
     }
+}
+
+#[test]
+fn an_interrupted_download_leaves_nothing() {
+    let home = home();
+    let manifest = published(home.path(), GRAPH_MD5);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    let mut child = with_home(home.path(), &["model", "fetch", manifest.to_str().unwrap()])
+        .args(["--url", &url])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    hear_out(&stream);
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome").unwrap();
+    harness::wait_until("the partial file", || {
+        (!left(home.path()).is_empty()).then_some(())
+    });
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", "INT", &pid]).status();
+    assert!(sent.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(left(home.path()).is_empty(), "{:?}", left(home.path()));
 }
 
 #[test]
