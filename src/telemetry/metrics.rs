@@ -139,7 +139,7 @@ impl Metrics {
             ),
             dead_letters: new.counters(
                 "dead_letters_total",
-                "Messages sent to the dead letters by this worker.",
+                "Messages sent to the dead letters by this worker or its local queue.",
                 &["code"],
             ),
             duplicates: new.counter(
