@@ -3,7 +3,7 @@
 mod harness;
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -150,11 +150,7 @@ impl Mirror {
         std::thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
                 counted.fetch_add(1, Ordering::Relaxed);
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                while lines
-                    .next()
-                    .is_some_and(|line| line.is_ok_and(|l| !l.is_empty()))
-                {}
+                hear_out(&stream);
                 let _ = write!(stream, "{head}\r\nConnection: close\r\n\r\n");
                 let _ = stream.write_all(body);
             }
@@ -170,6 +166,15 @@ impl Mirror {
     fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
+}
+
+/// Reads a request: a client takes an answer to what it has not asked for an error.
+fn hear_out(stream: &TcpStream) {
+    let mut lines = BufReader::new(stream).lines();
+    while lines
+        .next()
+        .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+    {}
 }
 
 const GRAPH: &[u8] = b"not really a graph";
@@ -237,6 +242,36 @@ fn a_fetched_network_has_a_manifest_and_is_not_fetched_again() {
 }
 
 #[test]
+fn a_fetched_graph_runs_by_its_name_and_its_ports_need_none() {
+    let home = home();
+    let graph = std::fs::read(file("tests/fixtures/home/models/brightness.onnx")).unwrap();
+    let mirror = Mirror::serving(graph.leak());
+    let md5 = "48ccab9f41bdf512dd92a27ce0f8b399";
+    let manifest = published(home.path(), md5);
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let (head, _) = text.split_once("[input]").unwrap();
+    let input = "[input]\nlayout = \"nhwc-u8\"\nfilter = \"lanczos\"\n";
+    let output = "[output]\nactivation = \"logit\"\nmin_max = true\nresize = \"lanczos\"\n";
+    std::fs::write(&manifest, format!("{head}{input}{output}")).unwrap();
+    let output = fetch(home.path(), &manifest, &["--url", &mirror.url]);
+    assert!(output.status.success(), "{}", told(&output));
+
+    let check = ["model", "check", "--model", "probe"];
+    let check = run(&mut with_home(home.path(), &check));
+    assert!(check.status.success(), "{}", told(&check));
+    let to = home.path().join("cat.png");
+    let remove = run(with_home(home.path(), &["remove", "--model", "probe"])
+        .arg(file("samples/cat.jpg"))
+        .arg("-o")
+        .arg(&to));
+    assert!(remove.status.success(), "{}", told(&remove));
+    let (_, _, alpha) = harness::alpha(&std::fs::read(to).unwrap());
+    // The sigmoid of 0..1 spans 59 levels, until the manifest's stretch spreads them.
+    let (min, max) = (alpha.iter().min().unwrap(), alpha.iter().max().unwrap());
+    assert!(max - min > 200, "{min} to {max}");
+}
+
+#[test]
 fn a_file_put_there_by_hand_is_checked_and_gets_its_manifest() {
     let home = home();
     let manifest = published(home.path(), GRAPH_MD5);
@@ -293,6 +328,30 @@ fn each_way_a_download_fails_is_told_apart_and_leaves_nothing() {
         }
         assert!(left(home.path()).is_empty(), "{:?}", left(home.path()));
     }
+}
+
+#[test]
+fn an_interrupted_download_leaves_nothing() {
+    let home = home();
+    let manifest = published(home.path(), GRAPH_MD5);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    let mut child = with_home(home.path(), &["model", "fetch", manifest.to_str().unwrap()])
+        .args(["--url", &url])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    hear_out(&stream);
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome").unwrap();
+    harness::wait_until("the partial file", || {
+        (!left(home.path()).is_empty()).then_some(())
+    });
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", "INT", &pid]).status();
+    assert!(sent.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(left(home.path()).is_empty(), "{:?}", left(home.path()));
 }
 
 #[test]

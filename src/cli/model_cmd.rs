@@ -117,6 +117,10 @@ fn info(args: &InfoArgs) -> crate::error::Result<()> {
         Some(manifest) => (&manifest.resize, &manifest.input, &manifest.output),
         None => network.treatment(),
     };
+    let any_size = match (&manifest, &network) {
+        (Some(manifest), _) | (None, Network::Runnable(manifest)) => manifest.any_size,
+        (None, Network::Published(published)) => published.any_size,
+    };
     if args.json {
         let value = json!({
             "name": network.name(),
@@ -133,6 +137,7 @@ fn info(args: &InfoArgs) -> crate::error::Result<()> {
             "manifest": manifest.as_ref().map(|m| &m.read_from),
             "origin": network.origin(),
             "resize": resize,
+            "any_size": any_size,
             "input": input,
             "output": output,
         });
@@ -170,6 +175,15 @@ fn info(args: &InfoArgs) -> crate::error::Result<()> {
         line("to get it", &published.how_to_get(dir));
     }
     line("resize", resize);
+    if let Some(any) = &any_size {
+        line(
+            "",
+            &format!(
+                "or any size in multiples of {}: static, {1}x{1}; dynamic, shorter side {2}",
+                any.multiple, any.side, any.short
+            ),
+        );
+    }
     let first = "the graph's first".to_owned();
     line(
         "input",
@@ -182,16 +196,13 @@ fn info(args: &InfoArgs) -> crate::error::Result<()> {
         ),
     );
     if input.layout == Layout::NchwF32 {
-        let of = match input.range {
-            InputRange::Full => "255",
-            InputRange::ImageMax => "the photo's brightest value",
+        let scale = match input.range {
+            InputRange::Full => "",
+            InputRange::ImageMax => ", after the photo's brightest value was made 255",
         };
         line(
             "",
-            &format!(
-                "mean {:?}, std {:?}, where 255 is {of}",
-                input.mean, input.std
-            ),
+            &format!("mean {:?}, std {:?}{scale}", input.mean, input.std),
         );
     }
     line(
