@@ -167,14 +167,7 @@ impl DlqCmd {
 impl ListCmd {
     async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         let mut morgue = self.place.open(None).await?;
-        let found = unless_interrupted(gather(
-            context,
-            &mut *morgue,
-            &self.which,
-            &self.place,
-            self.json,
-        ))
-        .await;
+        let found = gather(context, &mut *morgue, &self.which, &self.place, self.json).await;
         // The letters go back before they are printed: a pager may hold the output for hours.
         give_back(morgue).await;
         let found = found??;
@@ -191,14 +184,7 @@ impl ReplayCmd {
     async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         self.act.check(&self.which)?;
         let mut morgue = self.place.open(Some(&self.topic)).await?;
-        let found = unless_interrupted(gather(
-            context,
-            &mut *morgue,
-            &self.which,
-            &self.place,
-            true,
-        ))
-        .await;
+        let found = gather(context, &mut *morgue, &self.which, &self.place, true).await;
         let found = match found {
             Ok(Ok(found)) if !self.act.dry_run => found,
             found => return show_instead(morgue, found, "replay").await,
@@ -225,14 +211,7 @@ impl DropCmd {
             .into());
         }
         let mut morgue = self.place.open(None).await?;
-        let found = unless_interrupted(gather(
-            context,
-            &mut *morgue,
-            &self.which,
-            &self.place,
-            false,
-        ))
-        .await;
+        let found = gather(context, &mut *morgue, &self.which, &self.place, false).await;
         let found = match found {
             Ok(Ok(found)) if !self.act.dry_run => found,
             found => return show_instead(morgue, found, "drop").await,
@@ -309,8 +288,19 @@ impl Found {
     }
 }
 
-/// Looks through the dead letters for those that match.
+/// Looks through the dead letters for those that match. The outer error is an interruption: the
+/// letters that were taken have to be given back then as well.
 async fn gather(
+    context: &Context,
+    morgue: &mut dyn Morgue,
+    which: &WhichArgs,
+    place: &PlaceArgs,
+    keep_original: bool,
+) -> anyhow::Result<Result<Found>> {
+    unless_interrupted(look_through(context, morgue, which, place, keep_original)).await
+}
+
+async fn look_through(
     context: &Context,
     morgue: &mut dyn Morgue,
     which: &WhichArgs,
