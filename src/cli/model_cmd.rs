@@ -113,13 +113,9 @@ fn info(args: &InfoArgs) -> crate::error::Result<()> {
     let file = manifest.as_ref().map_or(network.file(), |m| &m.file);
     let path = models_dir.map(|dir| dir.join(file));
     let here = path.as_deref().is_some_and(Path::is_file);
-    let (resize, input, output) = match &manifest {
-        Some(manifest) => (&manifest.resize, &manifest.input, &manifest.output),
+    let (resize, any_size, input, output) = match &manifest {
+        Some(m) => (&m.resize, m.any_size, &m.input, &m.output),
         None => network.treatment(),
-    };
-    let any_size = match (&manifest, &network) {
-        (Some(manifest), _) | (None, Network::Runnable(manifest)) => manifest.any_size,
-        (None, Network::Published(published)) => published.any_size,
     };
     if args.json {
         let value = json!({

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::manifest::{InputSpec, Manifest, OutputSpec, Resize};
+use super::manifest::{AnySize, InputSpec, Manifest, OutputSpec, Resize};
 use super::origin::{Origin, Published};
 use crate::error::{Code, Error, Result};
 
@@ -132,11 +132,11 @@ impl Network {
         }
     }
 
-    /// How it is fed: resize policy, input and output.
-    pub const fn treatment(&self) -> (&Resize, &InputSpec, &OutputSpec) {
+    /// How it is fed: resize policy, other sizes, input and output.
+    pub const fn treatment(&self) -> (&Resize, Option<AnySize>, &InputSpec, &OutputSpec) {
         match self {
-            Self::Runnable(m) => (&m.resize, &m.input, &m.output),
-            Self::Published(p) => (&p.resize, &p.input, &p.output),
+            Self::Runnable(m) => (&m.resize, m.any_size, &m.input, &m.output),
+            Self::Published(p) => (&p.resize, p.any_size, &p.input, &p.output),
         }
     }
 
