@@ -294,28 +294,42 @@ impl Run {
                 slot.worker = Some(Worker::start(self.cloud.worker()));
             }
             4 => {
-                self.on_the_queue("queue's connections cut", moment, Link::cut)
-                    .await
+                self.on(
+                    &self.cloud.to_pubsub,
+                    "queue's connections cut",
+                    moment,
+                    Link::cut,
+                )
+                .await
             }
             5 => {
-                self.on_the_queue("queue silent", moment, Link::silence)
+                self.on(&self.cloud.to_pubsub, "queue silent", moment, Link::silence)
                     .await
             }
             6 => {
-                self.on_the_queue("queue slow", moment, |link| link.slow(LATE, 50_000))
-                    .await
+                self.on(&self.cloud.to_pubsub, "queue slow", moment, |link| {
+                    link.slow(LATE, 50_000)
+                })
+                .await
             }
             7 => {
-                self.on_the_store("store's connections cut", moment, Link::cut)
-                    .await
+                self.on(
+                    &self.cloud.to_gcs,
+                    "store's connections cut",
+                    moment,
+                    Link::cut,
+                )
+                .await
             }
             8 => {
-                self.on_the_store("store silent", moment, Link::silence)
+                self.on(&self.cloud.to_gcs, "store silent", moment, Link::silence)
                     .await
             }
             9 => {
-                self.on_the_store("store slow", moment, |link| link.slow(LATE, 200_000))
-                    .await
+                self.on(&self.cloud.to_gcs, "store slow", moment, |link| {
+                    link.slow(LATE, 200_000)
+                })
+                .await
             }
             10 => {
                 self.account.note("spell of bad answers from the store");
@@ -327,18 +341,12 @@ impl Run {
         }
     }
 
-    async fn on_the_queue(&self, name: &'static str, moment: Duration, fault: impl Fn(&Link)) {
+    /// Something is wrong with a cable for a moment.
+    async fn on(&self, cable: &Link, name: &'static str, moment: Duration, fault: impl Fn(&Link)) {
         self.account.note(name);
-        fault(&self.cloud.to_pubsub);
+        fault(cable);
         tokio::time::sleep(moment).await;
-        self.cloud.to_pubsub.mend();
-    }
-
-    async fn on_the_store(&self, name: &'static str, moment: Duration, fault: impl Fn(&Link)) {
-        self.account.note(name);
-        fault(&self.cloud.to_gcs);
-        tokio::time::sleep(moment).await;
-        self.cloud.to_gcs.mend();
+        cable.mend();
     }
 
     /// Pub/Sub keeps what it was given, its emulator does not: after a restart, every job that is
