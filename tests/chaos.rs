@@ -384,6 +384,12 @@ impl Run {
         self.jobs.iter().filter(|job| !seen.answered(job)).count()
     }
 
+    /// One line for who watches a long run.
+    fn tell(&self, begun: Instant) {
+        let (answered, all) = (self.jobs.len() - self.unanswered(), self.jobs.len());
+        println!("{:.0?}: {answered} of {all} jobs are answered", begun.elapsed());
+    }
+
     async fn look(&mut self) {
         for slot in &mut self.slots {
             slot.look(&self.cloud);
@@ -435,6 +441,7 @@ async fn nothing_is_lost_and_nothing_is_done_twice_whatever_breaks() {
         }
         run.fault().await;
         run.look().await;
+        run.tell(begun);
     }
     while run.unanswered() > 0 {
         assert!(
@@ -445,6 +452,7 @@ async fn nothing_is_lost_and_nothing_is_done_twice_whatever_breaks() {
         );
         if run.unanswered() > count / 10 {
             run.fault().await;
+            run.tell(begun);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
         run.look().await;
