@@ -16,7 +16,7 @@ use crate::ingress::notification::{self, Admission, NotificationPolicy, SkipReas
 use crate::ingress::{Delivery, Egress, Ingress, Lease, Message};
 use crate::job::{Job, JobResult, Timings};
 use crate::pipeline::{Arrival, Pipeline, millis};
-use crate::side::health::QueueStatus;
+use crate::side::health::{Health, QueueStatus};
 use crate::side::state::{Phase, SideState};
 use crate::telemetry::labels::{Outcome, RetryOp, Stage};
 use crate::telemetry::metrics::Metrics;
@@ -65,7 +65,7 @@ impl Worker {
                 biased;
                 () = stop.cancelled() => break Ok(()),
                 Some(error) = fatalities.recv() => break Err(error),
-                next = next_delivery(ingress.as_mut(), &places) => next,
+                next = next_delivery(ingress.as_mut(), &places, &worker.side.health) => next,
             };
             let (delivery, place) = match delivery {
                 Ok(pair) => pair,
@@ -320,6 +320,12 @@ impl Worker {
             op = op.as_str(), code = %error.code(), class = %error.class(), error = error.chain(),
             "the job failed and goes back to the queue"
         );
+        if matches!(
+            error.code(),
+            Code::StorageUnavailable | Code::StorageForbidden
+        ) {
+            self.side.health.suspect_storage();
+        }
         self.metrics.retry(op, error.code());
         self.metrics.job_finished(
             Outcome::Retried,
@@ -331,18 +337,29 @@ impl Worker {
     }
 }
 
-/// Waits for a free place, then for a delivery. Cancel-safe: a delivery is never lost, because
-/// the place is there before it is pulled.
+/// Waits for a free place and a store that answers, then for a delivery. Cancel-safe: a delivery
+/// is never lost, because the place is there before it is pulled.
+///
+/// A job that is pulled while the store is away can only fail, which uses up one of its attempts:
+/// an outage of an hour would send a whole backlog to the dead letters.
 async fn next_delivery(
     ingress: &mut dyn Ingress,
     places: &Arc<Semaphore>,
+    health: &Health,
 ) -> Result<(Delivery, OwnedSemaphorePermit)> {
     let place = places
         .clone()
         .acquire_owned()
         .await
         .expect("the worker never closes its places");
-    Ok((ingress.next().await?, place))
+    loop {
+        health.storage_turns(false).await;
+        tokio::select! {
+            biased;
+            next = ingress.next() => return Ok((next?, place)),
+            () = health.storage_turns(true) => {}
+        }
+    }
 }
 
 /// Tells the queue. A failure here costs a redelivery, which the output's marker makes harmless.

@@ -9,7 +9,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -357,12 +357,12 @@ impl Run {
         self.cloud.pubsub.kill();
         let pubsub = PubSub::start().await;
         furnish(&pubsub).await;
-        for job in self.jobs.iter() {
-            let answered = self.seen.lock().unwrap().answered(job);
-            if !answered {
-                pubsub.publish(JOBS, &job.message, &[]).await;
-            }
-        }
+        let lost: Vec<_> = {
+            let seen = self.seen.lock().unwrap();
+            let lost = self.jobs.iter().filter(|job| !seen.answered(job));
+            lost.map(|job| job.message.as_str()).collect()
+        };
+        pubsub.publish_all(JOBS, lost).await;
         self.cloud.to_pubsub.lead_to(pubsub.host());
         self.cloud.pubsub = pubsub;
         self.cloud.to_pubsub.mend();
@@ -387,7 +387,10 @@ impl Run {
     /// One line for who watches a long run.
     fn tell(&self, begun: Instant) {
         let (answered, all) = (self.jobs.len() - self.unanswered(), self.jobs.len());
-        println!("{:.0?}: {answered} of {all} jobs are answered", begun.elapsed());
+        println!(
+            "{:.0?}: {answered} of {all} jobs are answered",
+            begun.elapsed()
+        );
     }
 
     async fn look(&mut self) {
@@ -430,15 +433,13 @@ async fn nothing_is_lost_and_nothing_is_done_twice_whatever_breaks() {
     let mut order: Vec<usize> = (0..count).collect();
     order.extend((0..count).filter(|i| i % 5 == 2));
     run.random.shuffle(&mut order);
-    let published = AtomicU64::new(0);
+    let mut published = 0;
     let patience = PATIENCE + PATIENCE_PER_JOB * u32::try_from(count).unwrap();
     let steps = 8;
     for chunk in order.chunks(order.len().div_ceil(count.div_ceil(25).max(steps))) {
-        for &job in chunk {
-            let message = &run.jobs[job].message;
-            run.cloud.pubsub.publish(JOBS, message, &[]).await;
-            published.fetch_add(1, Ordering::Relaxed);
-        }
+        let messages = chunk.iter().map(|&job| run.jobs[job].message.as_str());
+        run.cloud.pubsub.publish_all(JOBS, messages).await;
+        published += chunk.len();
         run.fault().await;
         run.look().await;
         run.tell(begun);
@@ -475,10 +476,10 @@ async fn nothing_is_lost_and_nothing_is_done_twice_whatever_breaks() {
             (quiet, before) = (Instant::now(), now);
         }
     }
-    finish(run, published.into_inner(), seed, begun).await;
+    finish(run, published, seed, begun).await;
 }
 
-async fn finish(mut run: Run, published: u64, seed: u64, begun: Instant) {
+async fn finish(mut run: Run, published: usize, seed: u64, begun: Instant) {
     let (mut ended, mut memory) = (0, 0);
     for slot in &mut run.slots {
         slot.look(&run.cloud);

@@ -4,6 +4,7 @@
 mod harness;
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use harness::{PATIENCE, Worker, cutout, file, wait_until};
@@ -29,6 +30,11 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
+        Self::start_with(SubscriptionOptions::default()).await
+    }
+
+    /// The subscription has these options, and quick redeliveries.
+    async fn start_with(options: SubscriptionOptions) -> Self {
         let pubsub = PubSub::start().await;
         for topic in [JOBS, RESULTS, DEAD] {
             pubsub.create_topic(topic).await;
@@ -36,7 +42,7 @@ impl Site {
         let options = SubscriptionOptions {
             ack_deadline_seconds: Some(10),
             retry: Some((Duration::from_secs(1), Duration::from_secs(5))),
-            ..SubscriptionOptions::default()
+            ..options
         };
         pubsub.create_subscription(JOBS, JOBS, options).await;
         let options = SubscriptionOptions::default();
@@ -183,6 +189,42 @@ async fn a_lost_store_is_told_and_the_jobs_of_the_outage_are_done_after_it() {
         assert_eq!(component(&worker, "storage"), 1.0);
         site.done(name).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_wait_for_a_lost_store_and_use_up_no_attempt() {
+    const COUNT: usize = 6;
+    let site = Site::start_with(SubscriptionOptions {
+        dead_letter: Some((DEAD.to_owned(), 5)),
+        ..SubscriptionOptions::default()
+    })
+    .await;
+    let worker = site.worker();
+    site.to_gcs.cut();
+    degraded(&worker, "storage_unavailable");
+    for i in 0..COUNT {
+        site.publish(&format!("waiting-{i}")).await;
+    }
+    // A job that is tried against a dead store is back in the queue after some three seconds.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    site.to_gcs.mend();
+    // The emulator may deliver a job again that was answered already, which ends as a duplicate.
+    let mut done = BTreeMap::new();
+    while done.len() < COUNT {
+        let results = site.pubsub.pull(RESULTS, 1, PATIENCE).await;
+        let result = results.first().expect("a result").json();
+        let (id, status) = (&result["job_id"], &result["status"]);
+        if status != "duplicate" {
+            assert_eq!(status, "done", "{result:#}");
+            done.insert(id.to_string(), result["attempt"].clone());
+        }
+    }
+    assert!(done.values().all(|attempt| *attempt == 1), "{done:?}");
+    assert!(
+        worker
+            .logged("the job failed and goes back to the queue")
+            .is_none()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

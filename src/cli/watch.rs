@@ -23,6 +23,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 /// How soon an end that did not answer is asked again, so that recovery is seen early.
 const PROBE_AGAIN: Duration = Duration::from_secs(5);
 
+/// The shortest time between two questions, however many jobs suspect an end.
+const PROBE_GAP: Duration = Duration::from_secs(1);
+
 /// How long one question may take. The clients try for up to 90 s, which is right for a job and
 /// too long for /health: with this, an outage is told within 30 s.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
@@ -49,7 +52,7 @@ pub(super) fn start(
             });
         }
     });
-    let state = Arc::clone(side);
+    let (state, suspicious) = (Arc::clone(side), Arc::clone(side));
     watching.spawn(ask(
         "the store",
         Code::StorageUnavailable,
@@ -62,6 +65,10 @@ pub(super) fn start(
                 Ok(()) => StorageStatus::Connected,
                 Err(error) => StorageStatus::Unreachable(error.message().to_owned()),
             });
+        },
+        move || {
+            let side = Arc::clone(&suspicious);
+            Box::pin(async move { side.health.storage_is_suspected().await })
         },
     ));
     let state = Arc::clone(side);
@@ -81,6 +88,7 @@ pub(super) fn start(
                 Err(error) => QueueStatus::Unreachable(error.message().to_owned()),
             });
         },
+        || Box::pin(std::future::pending()),
     ));
     watching
 }
@@ -93,12 +101,14 @@ async fn all_there(store: &dyn Store, buckets: &[String]) -> Result<()> {
     futures::future::try_join_all(probes).await.map(drop)
 }
 
-/// Asks for ever, tells each answer, and logs when it changes. Silence counts as `silence`.
+/// Asks for ever, sooner when `suspected` says so, tells each answer, and logs when it changes.
+/// Silence counts as `silence`.
 async fn ask(
     whom: &'static str,
     silence: Code,
     question: impl Fn() -> BoxFuture<'static, Result<()>>,
     tell: impl Fn(&Result<()>),
+    suspected: impl Fn() -> BoxFuture<'static, ()>,
 ) {
     let mut answered = true;
     loop {
@@ -117,6 +127,44 @@ async fn ask(
         }
         answered = answer.is_ok();
         tell(&answer);
-        tokio::time::sleep(if answered { PROBE_EVERY } else { PROBE_AGAIN }).await;
+        tokio::time::sleep(PROBE_GAP).await;
+        let rest = if answered { PROBE_EVERY } else { PROBE_AGAIN } - PROBE_GAP;
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = suspected() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_suspicion_is_looked_into_long_before_the_next_question_is_due() {
+        let side = SideState::new(Duration::from_secs(600));
+        let (asked, mut questions) = mpsc::unbounded_channel();
+        let suspicious = Arc::clone(&side);
+        let asking = tokio::spawn(ask(
+            "the store",
+            Code::StorageUnavailable,
+            move || {
+                asked.send(()).unwrap();
+                Box::pin(async { Ok(()) })
+            },
+            |_| {},
+            move || {
+                let side = Arc::clone(&suspicious);
+                Box::pin(async move { side.health.storage_is_suspected().await })
+            },
+        ));
+        questions.recv().await.expect("the question at the start");
+        side.health.suspect_storage();
+        tokio::select! {
+            () = tokio::time::sleep(PROBE_EVERY * 2 / 3) => panic!("nobody asked"),
+            question = questions.recv() => question.expect("the question that was asked for"),
+        }
+        asking.abort();
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{Notify, watch};
+
 /// The engine's heartbeat, read at the moment of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
@@ -64,7 +66,9 @@ impl Degraded {
     pub fn detail(&self) -> String {
         match self {
             Self::QueueUnavailable(why) => format!("no jobs come: {why}"),
-            Self::StorageUnavailable(why) => format!("jobs go back to the queue: {why}"),
+            Self::StorageUnavailable(why) => {
+                format!("no jobs are pulled until the store answers: {why}")
+            }
             Self::MemoryLow => {
                 "little memory is left; lower --memory-budget or --max-jobs if it stays so".into()
             }
@@ -121,7 +125,8 @@ pub struct Health {
     stuck_after: Duration,
     pulse: RwLock<Option<PulseProbe>>,
     queue: RwLock<QueueStatus>,
-    storage: RwLock<StorageStatus>,
+    storage: watch::Sender<StorageStatus>,
+    storage_suspected: Notify,
 }
 
 impl Health {
@@ -134,7 +139,8 @@ impl Health {
             stuck_after,
             pulse: RwLock::new(None),
             queue: RwLock::default(),
-            storage: RwLock::default(),
+            storage: watch::Sender::default(),
+            storage_suspected: Notify::new(),
         }
     }
 
@@ -163,15 +169,32 @@ impl Health {
 
     /// What is known of the store, from who asks it.
     pub fn set_storage(&self, status: StorageStatus) {
-        *self.storage.write().unwrap_or_else(PoisonError::into_inner) = status;
+        self.storage.send_replace(status);
     }
 
     /// The store's status.
     pub fn storage(&self) -> StorageStatus {
-        self.storage
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.storage.borrow().clone()
+    }
+
+    /// Waits until the store is known not to answer (`away`), or is not (any more). Cancel-safe.
+    pub async fn storage_turns(&self, away: bool) {
+        let mut seen = self.storage.subscribe();
+        let turned =
+            |status: &StorageStatus| matches!(status, StorageStatus::Unreachable(_)) == away;
+        // The other end lives as long as `self`.
+        drop(seen.wait_for(turned).await);
+    }
+
+    /// A job got no answer from the store: who asks it should ask now. The status stays with
+    /// who asks, because what one object met need not be the whole store.
+    pub fn suspect_storage(&self) {
+        self.storage_suspected.notify_one();
+    }
+
+    /// Waits until the store is suspected.
+    pub async fn storage_is_suspected(&self) {
+        self.storage_suspected.notified().await;
     }
 
     /// What keeps a living worker from finishing jobs, if anything.
@@ -284,6 +307,21 @@ mod tests {
         health.set_queue(QueueStatus::Lost("deleted".into()));
         health.set_queue(QueueStatus::Connected);
         assert_eq!(health.trouble(now).unwrap().reason(), "queue_lost");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_store_goes_on_when_it_answers_and_not_before() {
+        let health = Health::new(Duration::from_secs(1));
+        // Nothing known is no reason to wait.
+        health.storage_turns(false).await;
+        health.set_storage(StorageStatus::Unreachable("an outage".into()));
+        health.storage_turns(true).await;
+        let mut waiting = std::pin::pin!(health.storage_turns(false));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        health.set_storage(StorageStatus::Unreachable("still".into()));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        health.set_storage(StorageStatus::Connected);
+        waiting.await;
     }
 
     #[test]

@@ -161,9 +161,24 @@ impl PubSub {
     ) -> String {
         let attributes: BTreeMap<_, _> = attributes.iter().copied().collect();
         let message = json!({ "data": BASE64_STANDARD.encode(data), "attributes": attributes });
+        let ids = self.publish_messages(topic, &[message]).await;
+        ids.into_iter().next().unwrap()
+    }
+
+    /// Publishes many messages with as few requests as Pub/Sub allows (1,000 a request).
+    pub async fn publish_all(&self, topic: &str, data: impl IntoIterator<Item = &str>) {
+        let message = |data: &str| json!({ "data": BASE64_STANDARD.encode(data) });
+        let messages: Vec<_> = data.into_iter().map(message).collect();
+        for messages in messages.chunks(1000) {
+            self.publish_messages(topic, messages).await;
+        }
+    }
+
+    async fn publish_messages(&self, topic: &str, messages: &[Value]) -> Vec<String> {
         let path = format!("{}:publish", self.topic_path(topic));
-        let answer = self.post(&path, json!({ "messages": [message] })).await;
-        answer["messageIds"][0].as_str().unwrap().to_owned()
+        let answer = self.post(&path, json!({ "messages": messages })).await;
+        let ids = answer["messageIds"].as_array().unwrap().iter();
+        ids.map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
     /// Pulls and acknowledges until `count` messages have come or `limit` is over, and returns
