@@ -172,6 +172,20 @@ async fn a_lost_queue_is_told_and_jobs_flow_again_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_a_gateway_forgot_are_made_anew() {
+    let site = Site::start().await;
+    let worker = site.worker();
+    site.to_pubsub.strand();
+    // TCP would find out after a quarter of an hour; the worker asks, and then connects anew.
+    degraded(&worker, "queue_unavailable");
+    wait_until("new connections", || {
+        worker.logged("connecting to Pub/Sub anew")
+    });
+    healthy(&worker);
+    site.flows("after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_store_is_told_and_the_jobs_of_the_outage_are_done_after_it() {
     let site = Site::start().await;
     let worker = site.worker();

@@ -8,14 +8,12 @@ use async_trait::async_trait;
 use bytesize::ByteSize;
 use google_cloud_auth::credentials::{self, Credentials};
 use google_cloud_gax::error::rpc;
-use google_cloud_gax::retry_policy::RetryPolicyExt;
-use google_cloud_pubsub::client::{BasePublisher, Subscriber, SubscriptionAdmin, TopicAdmin};
-use google_cloud_pubsub::retry_policy::RetryableErrors;
 
 use crate::error::{Code, Error, Result};
 use crate::ingress::{Egress, JobPublisher, Message, OutgoingMessage, ResultStream, dead_letter};
 use crate::job::JobResult;
 
+mod clients;
 mod consumer;
 mod failure;
 mod follow;
@@ -26,6 +24,7 @@ mod pull;
 pub use consumer::PubSubIngress;
 pub use morgue::PubSubMorgue;
 
+use clients::{Clients, Connection, Recipe};
 use consumer::Pulling;
 use publisher::TopicPublisher;
 
@@ -62,6 +61,9 @@ pub struct PubSubConfig {
     pub lease_extension: Duration,
     /// How long a publication is tried again.
     pub publish_timeout: Duration,
+    /// A stream that delivered nothing for this long is opened anew, through a new connection: a
+    /// dead connection is as silent as an empty subscription.
+    pub idle_renewal: Duration,
 }
 
 impl Default for PubSubConfig {
@@ -78,6 +80,7 @@ impl Default for PubSubConfig {
             max_lease: Duration::from_secs(60 * 60),
             lease_extension: Duration::from_secs(60),
             publish_timeout: Duration::from_secs(30),
+            idle_renewal: Duration::from_secs(5 * 60),
         }
     }
 }
@@ -91,12 +94,7 @@ pub struct PubSub {
 struct Inner {
     config: PubSubConfig,
     subscription: Option<String>,
-    jobs: Option<TopicPublisher>,
-    results: Option<TopicPublisher>,
-    dead_letters: Option<TopicPublisher>,
-    subscriber: Subscriber,
-    topics: TopicAdmin,
-    subscriptions: SubscriptionAdmin,
+    connection: Arc<Connection>,
     pulling: Arc<Pulling>,
     credentials: Credentials,
 }
@@ -127,43 +125,28 @@ impl PubSub {
             Some(_) => credentials::anonymous::Builder::new().build(),
             None => default_credentials()?,
         };
-        // The four builders have no trait in common.
-        macro_rules! client {
-            ($builder:expr) => {{
-                let builder = $builder.with_credentials(credentials.clone());
-                match &endpoint {
-                    Some(endpoint) => builder.with_endpoint(endpoint),
-                    None => builder,
-                }
-                .build()
-                .await
-                .map_err(failure::unbuilt)?
-            }};
-        }
-        let patience = RetryableErrors.with_time_limit(config.publish_timeout);
-        let base = client!(BasePublisher::builder().with_retry_policy(patience));
-        let patience = || RetryableErrors.with_time_limit(ADMIN_TIMEOUT);
-        let topics = client!(TopicAdmin::builder().with_retry_policy(patience()));
-        let subscriptions = client!(SubscriptionAdmin::builder().with_retry_policy(patience()));
-        let subscriber = client!(Subscriber::builder());
-
-        let publisher = |topic: Option<String>| {
-            topic.map(|topic| TopicPublisher::new(&base, topic, config.publish_timeout))
-        };
+        let connection = Connection::make(Recipe {
+            endpoint,
+            credentials: credentials.clone(),
+            jobs,
+            results,
+            dead_letters,
+            publish_timeout: config.publish_timeout,
+        })
+        .await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 subscription,
-                jobs: publisher(jobs),
-                results: publisher(results),
-                dead_letters: publisher(dead_letters),
-                subscriber,
-                topics,
-                subscriptions,
+                connection: Arc::new(connection),
                 pulling: Arc::default(),
                 credentials,
                 config,
             }),
         })
+    }
+
+    fn clients(&self) -> Arc<Clients> {
+        self.inner.connection.clients()
     }
 
     /// Asks for every configured topic and subscription and reports all problems together.
@@ -173,11 +156,11 @@ impl PubSub {
     /// that may use a thing but not look at it (the roles `pubsub.subscriber` and
     /// `pubsub.publisher` are such) is logged, not refused.
     pub async fn check(&self) -> Result<()> {
-        let inner = &self.inner;
-        let topics = [&inner.jobs, &inner.results, &inner.dead_letters];
+        let clients = self.clients();
+        let topics = [&clients.jobs, &clients.results, &clients.dead_letters];
         let topics = topics.into_iter().flatten().map(|topic| async {
             let name = topic.name();
-            let request = inner.topics.get_topic().set_topic(name);
+            let request = clients.topics.get_topic().set_topic(name);
             seen(name, request.send().await).map(drop)
         });
         let (subscription, topics) =
@@ -204,7 +187,7 @@ impl PubSub {
         let Some(name) = &self.inner.subscription else {
             return Ok(());
         };
-        let request = self.inner.subscriptions.get_subscription();
+        let request = self.clients().subscriptions.get_subscription();
         let Some(subscription) = seen(name, request.set_subscription(name).send().await)? else {
             return Ok(());
         };
@@ -255,9 +238,26 @@ impl PubSub {
         Ok(PubSubMorgue::new(self.clone(), api, idle))
     }
 
+    /// Publishes to a topic of `clients`, which are replaced when that fails.
+    async fn publish_to(
+        &self,
+        topic: &TopicPublisher,
+        message: OutgoingMessage,
+        clients: &Arc<Clients>,
+    ) -> Result<String> {
+        let published = topic.publish(message).await;
+        if let Err(error) = &published
+            && error.code() == Code::QueueUnavailable
+        {
+            let connection = &self.inner.connection;
+            connection.renew(clients, "a publication failed").await;
+        }
+        published
+    }
+
     fn pull(&self, subscription: &str) -> PubSubIngress {
         PubSubIngress::start(
-            &self.inner.subscriber,
+            Arc::clone(&self.inner.connection),
             subscription,
             &self.inner.config,
             Arc::clone(&self.inner.pulling),
@@ -268,7 +268,8 @@ impl PubSub {
 #[async_trait]
 impl Egress for PubSub {
     async fn publish_result(&self, result: &JobResult) -> Result<()> {
-        let Some(results) = &self.inner.results else {
+        let clients = self.clients();
+        let Some(results) = &clients.results else {
             return Ok(());
         };
         let data = serde_json::to_vec(result).map_err(|e| {
@@ -283,11 +284,12 @@ impl Egress for PubSub {
             ordering_key: result.job_id.clone(),
             ..OutgoingMessage::default()
         };
-        results.publish(message).await.map(drop)
+        self.publish_to(results, message, &clients).await.map(drop)
     }
 
     async fn dead_letter(&self, message: &Message, error: &Error) -> Result<()> {
-        let Some(dead_letters) = &self.inner.dead_letters else {
+        let clients = self.clients();
+        let Some(dead_letters) = &clients.dead_letters else {
             tracing::warn!(
                 message_id = message.id,
                 code = %error.code(),
@@ -300,7 +302,9 @@ impl Egress for PubSub {
             attributes: dead_letter::attributes(message, error),
             ordering_key: message.ordering_key.clone(),
         };
-        dead_letters.publish(letter).await.map(drop)
+        self.publish_to(dead_letters, letter, &clients)
+            .await
+            .map(drop)
     }
 
     /// The client opens a stream that broke again by itself and tells nobody, so the service
@@ -310,25 +314,31 @@ impl Egress for PubSub {
         let Some(name) = &self.inner.subscription else {
             return Ok(());
         };
-        let request = self.inner.subscriptions.get_subscription();
+        let clients = self.clients();
+        let request = clients.subscriptions.get_subscription();
         let answer = request.set_subscription(name).send();
-        let Ok(answer) = tokio::time::timeout(ADMIN_TIMEOUT, answer).await else {
-            self.inner.pulling.unanswered();
-            let what = format!("no answer about {name} within {ADMIN_TIMEOUT:?}");
-            return Err(Error::new(Code::QueueUnavailable, what));
-        };
-        if let Err(error) = answer {
-            let status = error.status().map(|status| status.code);
-            if status != Some(rpc::Code::PermissionDenied) {
-                let error = failure::explain("look at", name, Arc::new(error));
-                match error.code() {
-                    // A stream that was opened before may hang on; a new one is refused, which
-                    // ends the worker.
-                    Code::QueueLost => self.inner.pulling.renew(),
-                    _ => self.inner.pulling.unanswered(),
-                }
-                return Err(error);
+        let failed = match tokio::time::timeout(ADMIN_TIMEOUT, answer).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => match error.status().map(|status| status.code) {
+                Some(rpc::Code::PermissionDenied) => None,
+                _ => Some(failure::explain("look at", name, Arc::new(error))),
+            },
+            Err(elapsed) => {
+                let what = format!("no answer about {name} within {ADMIN_TIMEOUT:?}");
+                Some(Error::new(Code::QueueUnavailable, what).caused_by(elapsed))
             }
+        };
+        if let Some(error) = failed {
+            if error.code() == Code::QueueLost {
+                // A stream that was opened before may hang on; a new one is refused, which ends
+                // the worker.
+                self.inner.pulling.renew();
+            } else {
+                self.inner.pulling.unanswered();
+                let connection = &self.inner.connection;
+                connection.renew(&clients, "Pub/Sub does not answer").await;
+            }
+            return Err(error);
         }
         self.inner.pulling.answered();
         if self.inner.pulling.is_broken() {
@@ -344,13 +354,15 @@ impl Egress for PubSub {
 #[async_trait]
 impl JobPublisher for PubSub {
     async fn publish(&self, message: OutgoingMessage) -> Result<String> {
-        let jobs = self.inner.jobs.as_ref();
+        let clients = self.clients();
+        let jobs = clients.jobs.as_ref();
         let jobs = jobs.ok_or_else(|| unset("a topic to publish jobs to"))?;
-        jobs.publish(message).await
+        self.publish_to(jobs, message, &clients).await
     }
 
     async fn follow_results(&self) -> Result<Box<dyn ResultStream>> {
-        let results = self.inner.results.as_ref();
+        let clients = self.clients();
+        let results = clients.results.as_ref();
         let results = results.ok_or_else(|| unset("a results topic to follow"))?;
         Ok(Box::new(
             follow::Followed::start(self, results.name()).await?,

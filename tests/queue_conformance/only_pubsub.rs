@@ -261,3 +261,37 @@ async fn pulling_and_publishing_outlive_a_lost_connection() {
     }
     consumer.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_and_a_publisher_on_dead_connections_get_new_ones() {
+    let emulator = emulator(SubscriptionOptions::default()).await;
+    let link = support::Link::to(emulator.host()).await;
+    let client = connect(PubSubConfig {
+        publish_timeout: Duration::from_secs(1),
+        lease_extension: Duration::from_secs(10),
+        idle_renewal: Duration::from_secs(8),
+        ..pubsub_config(&link.host())
+    })
+    .await;
+    let mut consumer: Box<dyn Ingress> = Box::new(client.ingress().unwrap());
+    client.publish(text("before")).await.unwrap();
+    next(&mut consumer).await.lease.ack().await.unwrap();
+
+    link.strand();
+    let error = client.publish(text("lost")).await.unwrap_err();
+    assert_eq!(error.code(), Code::QueueUnavailable);
+    // The emulator shares them out between the dead stream and the new one.
+    for i in 0..10 {
+        client.publish(text(&format!("after {i}"))).await.unwrap();
+    }
+    loop {
+        let delivery = next(&mut consumer).await;
+        let after = delivery.message.data.starts_with(b"after");
+        delivery.lease.ack().await.unwrap();
+        if after {
+            break;
+        }
+    }
+    // What was under way on the dead stream never ends, and is waited for in vain.
+    drop(consumer.close().await);
+}

@@ -34,6 +34,8 @@ pub struct Link {
     address: SocketAddr,
     state: watch::Sender<State>,
     server: Arc<Mutex<String>>,
+    /// Connections of an earlier generation than this are stranded.
+    stranded: watch::Sender<u64>,
     task: JoinHandle<()>,
 }
 
@@ -43,6 +45,7 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, watched) = watch::channel(State::Whole);
+        let (stranded, generation) = watch::channel(0);
         let server = Arc::new(Mutex::new(server));
         let leads_to = server.clone();
         let task = tokio::spawn(async move {
@@ -52,13 +55,27 @@ impl Link {
                     continue;
                 }
                 let server = leads_to.lock().unwrap().clone();
-                tokio::spawn(carry(client, server, watched.clone()));
+                let carried = carry(client, server, watched.clone());
+                let (mut generation, mine) = (generation.clone(), *generation.borrow());
+                tokio::spawn(async move {
+                    let mut carried = std::pin::pin!(carried);
+                    let forgotten = async { drop(generation.wait_for(|now| *now > mine).await) };
+                    let stranded = tokio::select! {
+                        () = &mut carried => false,
+                        () = forgotten => true,
+                    };
+                    if stranded {
+                        // Both ends stay open, and nobody reads them.
+                        std::future::pending::<()>().await;
+                    }
+                });
             }
         });
         Self {
             address,
             state,
             server,
+            stranded,
             task,
         }
     }
@@ -84,6 +101,12 @@ impl Link {
             delay,
             bytes_per_second,
         });
+    }
+
+    /// Keeps the connections there are and lets nothing pass through them ever again, while new
+    /// ones work: what a gateway does that has forgotten them.
+    pub fn strand(&self) {
+        self.stranded.send_modify(|generation| *generation += 1);
     }
 
     /// New connections go to another server (`host:port`).

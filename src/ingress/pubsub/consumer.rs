@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::clients::Connection;
 use super::{PubSubConfig, failure};
 use crate::error::{Class, Code, Error, Result};
 use crate::ingress::{Delivery, Ingress, Lease, Message};
@@ -33,6 +34,9 @@ const STEADY: Duration = Duration::from_secs(60);
 /// A stream that met no error for this long after it was opened counts as whole for /health:
 /// what is refused is refused within a second or two.
 const WHOLE: Duration = Duration::from_secs(10);
+
+/// So many streams are waited for at the end, the present one included.
+const STREAMS: usize = 16;
 
 /// What the puller and who asks Pub/Sub for /health tell each other.
 #[derive(Debug, Default)]
@@ -81,7 +85,7 @@ pub struct PubSubIngress {
 
 impl PubSubIngress {
     pub(super) fn start(
-        subscriber: &Subscriber,
+        connection: Arc<Connection>,
         subscription: &str,
         config: &PubSubConfig,
         pulling: Arc<Pulling>,
@@ -91,7 +95,7 @@ impl PubSubIngress {
         let (send, deliveries) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let pump = Pump {
-            subscriber: subscriber.clone(),
+            connection,
             subscription: subscription.to_owned(),
             config: config.clone(),
             send,
@@ -159,7 +163,7 @@ type Held = Arc<Mutex<HashMap<u64, Handler>>>;
 /// The task that reads the client's stream. It is a task because `MessageStream::next` is not
 /// cancel-safe while the stream is being opened, and `Ingress::next` promises to be.
 struct Pump {
-    subscriber: Subscriber,
+    connection: Arc<Connection>,
     subscription: String,
     config: PubSubConfig,
     send: mpsc::Sender<Result<Delivery>>,
@@ -177,6 +181,8 @@ enum End {
     Broke(Error),
     /// It may be waiting in a back-off, or on a connection that an outage has killed.
     Stale,
+    /// It delivered nothing for long, as a dead connection would.
+    Idle,
 }
 
 impl Pump {
@@ -203,7 +209,12 @@ impl Pump {
         let mut delays = backoff();
         loop {
             let opened = tokio::time::Instant::now();
-            let mut stream = self.open();
+            let clients = self.connection.clients();
+            let mut stream = self.open(&clients.subscriber);
+            // The answers to what older ones delivered are long on their way.
+            if streams.len() == STREAMS {
+                streams.remove(0);
+            }
             streams.push(stream.shutdown_token());
             let error = match self.forward(&mut stream).await {
                 End::Stopped => return,
@@ -213,6 +224,12 @@ impl Pump {
                         subscription = self.subscription,
                         "pulling through a new stream"
                     );
+                    continue;
+                }
+                End::Idle => {
+                    self.connection
+                        .renew(&clients, "no delivery for long")
+                        .await;
                     continue;
                 }
             };
@@ -239,9 +256,9 @@ impl Pump {
         }
     }
 
-    fn open(&self) -> MessageStream {
+    fn open(&self, subscriber: &Subscriber) -> MessageStream {
         let bytes = self.config.max_outstanding_bytes.as_u64();
-        self.subscriber
+        subscriber
             .subscribe(&self.subscription)
             .set_max_lease(self.config.max_lease)
             .set_max_lease_extension(self.config.lease_extension)
@@ -259,6 +276,7 @@ impl Pump {
         let mut proved = std::pin::pin!(tokio::time::sleep(WHOLE));
         loop {
             let mut next = std::pin::pin!(stream.next());
+            let mut idle = std::pin::pin!(tokio::time::sleep(self.config.idle_renewal));
             let next = loop {
                 tokio::select! {
                     biased;
@@ -266,6 +284,7 @@ impl Pump {
                     next = &mut next => break next,
                     // After what has arrived, so that nothing delivered is dropped here.
                     () = self.pulling.stale.notified() => return End::Stale,
+                    () = &mut idle => return End::Idle,
                     () = &mut proved, if self.pulling.broken.load(Ordering::Relaxed) => {
                         self.pulling.broken.store(false, Ordering::Relaxed);
                     }

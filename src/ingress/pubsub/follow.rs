@@ -36,7 +36,7 @@ impl Followed {
             Error::new(Code::Internal, "a day is not a duration to Pub/Sub").caused_by(e)
         })?);
         pubsub
-            .inner
+            .clients()
             .subscriptions
             .create_subscription()
             .with_request(
@@ -76,8 +76,9 @@ impl ResultStream for Followed {
 
     async fn close(self: Box<Self>) -> Result<()> {
         let closed = Box::new(self.ingress).close().await;
-        let subscriptions = &self.pubsub.inner.subscriptions;
-        let deleted = subscriptions
+        let clients = self.pubsub.clients();
+        let deleted = clients
+            .subscriptions
             .delete_subscription()
             .set_subscription(&self.subscription)
             .send()

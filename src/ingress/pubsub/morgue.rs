@@ -213,7 +213,8 @@ impl Morgue for PubSubMorgue {
         letters: Vec<DeadLetter>,
         done: &(dyn Fn() + Send + Sync),
     ) -> Outcome {
-        let Some(topic) = &self.pubsub.inner.jobs else {
+        let clients = self.pubsub.clients();
+        let Some(topic) = &clients.jobs else {
             return Outcome {
                 done: 0,
                 failure: Some(unset("a topic to publish jobs to")),
