@@ -76,13 +76,17 @@ codes! {
     /// Delivered as often as the local queue allows without success. Pub/Sub's own dead-letter
     /// policy does the same there and says so in its own attributes.
     AttemptsExhausted = "attempts_exhausted", Permanent;
-    /// 408, 429, 5xx, connection reset or time-out from the object store.
+    /// 408, 429, 5xx, connection reset or time-out from the object store, or a bucket that is
+    /// gone: workers do not start without their buckets, so that one is the operator's to mend.
     StorageUnavailable = "storage_unavailable", Retryable;
     /// The store refuses this identity (403). Retryable: it is the operator's to mend, and
     /// must not dead-letter a whole backlog while they do.
     StorageForbidden = "storage_forbidden", Retryable;
     /// Bytes received do not match the object's checksum.
     ChecksumMismatch = "checksum_mismatch", Retryable;
+    /// The source was replaced or deleted between our look at it and our reading it. Tried again,
+    /// as the next look finds the new version, or nothing.
+    SourceChanged = "source_changed", Retryable;
     /// Another delivery changed the output between our read and our write.
     OutputRace = "output_race", Retryable;
     /// The job passed its deadline.

@@ -3,13 +3,15 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cutout::error::{Code, Result};
 use cutout::object::{ObjectName, ObjectRef};
-use cutout::store::gcs::{GcsConfig, GcsStore};
+use cutout::store::gcs::{GcsConfig, GcsStore, RetryHook};
 use cutout::store::{NewObject, Precondition, Store, Written};
+use cutout::telemetry::labels::RetryOp;
 use futures::TryStreamExt;
 use support::proxy::Seen;
 use support::{FakeGcs, Fault, Proxy};
@@ -22,6 +24,8 @@ struct BadDay {
     server: FakeGcs,
     proxy: Proxy,
     store: GcsStore,
+    /// What was tried again, as the store told it.
+    retried: Arc<Mutex<Vec<(RetryOp, Code)>>>,
 }
 
 impl BadDay {
@@ -29,7 +33,10 @@ impl BadDay {
         let server = FakeGcs::start().await;
         server.create_bucket(BUCKET).await;
         let proxy = Proxy::start(server.endpoint(), faults).await;
+        let retried = Arc::<Mutex<Vec<_>>>::default();
+        let told = retried.clone();
         let config = GcsConfig {
+            retried: RetryHook::new(move |op, code| told.lock().unwrap().push((op, code))),
             emulator_host: Some(proxy.host()),
             attempts: 4,
             retry_limit: Duration::from_secs(10),
@@ -41,6 +48,7 @@ impl BadDay {
             server,
             proxy,
             store,
+            retried,
         }
     }
 
@@ -93,7 +101,13 @@ fn bytes(length: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_few_503_are_waited_out_by_every_call() {
-    for call in ["stat", "list", "probe", "read", "write"] {
+    for (call, op) in [
+        ("stat", RetryOp::StoreStat),
+        ("list", RetryOp::StoreList),
+        ("probe", RetryOp::StoreList),
+        ("read", RetryOp::StoreRead),
+        ("write", RetryOp::StoreWrite),
+    ] {
         let day = BadDay::first(2, Fault::Status(503)).await;
         if call != "write" {
             day.server
@@ -111,6 +125,8 @@ async fn a_few_503_are_waited_out_by_every_call() {
             )),
         }
         assert!(day.requests() >= 3, "{call}");
+        let retried = day.retried.lock().unwrap().clone();
+        assert_eq!(retried, [(op, Code::StorageUnavailable); 2], "{call}");
     }
 }
 
@@ -180,6 +196,8 @@ async fn an_interrupted_read_goes_on_where_it_stopped() {
         .collect();
     assert_eq!(ranges.len(), 2, "{ranges:?}");
     assert!(!ranges[1].starts_with("bytes=0"), "{ranges:?}");
+    let retried = day.retried.lock().unwrap().clone();
+    assert_eq!(retried, [(RetryOp::StoreRead, Code::StorageUnavailable); 2]);
 }
 
 #[tokio::test]

@@ -16,7 +16,8 @@ use crate::ingress::{Egress, Ingress, JobPublisher};
 use crate::pipeline::admit::Policy;
 use crate::store::Store;
 use crate::store::dir::DirStore;
-use crate::store::gcs::{GcsConfig, GcsStore};
+use crate::store::gcs::{GcsConfig, GcsStore, RetryHook};
+use crate::telemetry::metrics::Metrics;
 
 /// Uploads are watched for here, relative to the root, and outputs go there.
 const INBOX: &str = "inbox";
@@ -124,10 +125,11 @@ pub async fn connect(
     worker: &WorkerArgs,
     plan: &Plan,
     max_jobs: usize,
+    metrics: &Metrics,
 ) -> Result<Ends> {
     match queue.ingress {
         IngressKind::Local => local(queue, worker).await,
-        IngressKind::PubSub => cloud(queue, worker, plan, max_jobs).await,
+        IngressKind::PubSub => cloud(queue, worker, plan, max_jobs, metrics).await,
     }
 }
 
@@ -182,9 +184,15 @@ async fn cloud(
     worker: &WorkerArgs,
     plan: &Plan,
     max_jobs: usize,
+    metrics: &Metrics,
 ) -> Result<Ends> {
+    let counting = metrics.clone();
+    let gcs = GcsConfig {
+        retried: RetryHook::new(move |op, code| counting.retry(op, code)),
+        ..gcs_config(queue)
+    };
     let (store, pubsub) = tokio::join!(
-        GcsStore::connect(gcs_config(queue)),
+        GcsStore::connect(gcs),
         PubSub::connect(PubSubConfig {
             subscription: Some(worker.subscription.clone()),
             dead_letter_topic: Some(worker.dead_letter_topic.clone()).filter(|t| !t.is_empty()),

@@ -140,8 +140,8 @@ impl WorkerCmd {
         // Clients connect while the model loads.
         let connecting = async {
             let connecting = Instant::now();
-            let ends =
-                ends::connect(&self.queue, &self.worker, &plan, self.limits.max_jobs()).await;
+            let max_jobs = self.limits.max_jobs();
+            let ends = ends::connect(&self.queue, &self.worker, &plan, max_jobs, &metrics).await;
             metrics.startup(StartPhase::Clients, connecting.elapsed());
             ends
         };

@@ -151,7 +151,7 @@ impl Pipeline {
             self.check_size(object, meta.size)?;
         }
         let paid = Arc::new(self.pay(bytes, deadline).await?);
-        let file = self.download(&pinned, &source, &paid).await?;
+        let file = self.download(&admitted.job.source, &source, &paid).await?;
         let background = match &backdrop {
             Some((object, meta)) => Some(self.download(object, meta, &paid).await?),
             None => None,
@@ -255,22 +255,39 @@ impl Pipeline {
             })?
     }
 
-    /// Reads a whole object into memory that has been paid for.
+    /// Reads the version that `meta` describes into memory that has been paid for. `named` is the
+    /// object as the job names it, with a generation or without.
     async fn download(
         &self,
-        object: &ObjectRef,
+        named: &ObjectRef,
         meta: &ObjectMeta,
         paid: &Arc<Share>,
     ) -> Result<Charged> {
-        let mut open = self.store.open(object).await?;
+        let object = ObjectRef {
+            name: meta.name.clone(),
+            generation: Some(meta.generation),
+        };
+        let mut open = match self.store.open(&object).await {
+            // It was there a moment ago, and the job does not insist on that version.
+            Err(gone) if gone.code() == Code::SourceNotFound && named.generation.is_none() => {
+                return Err(Error::new(
+                    Code::SourceChanged,
+                    format!(
+                        "{named} was replaced or deleted before it was read; it is tried again"
+                    ),
+                )
+                .caused_by(gone));
+            }
+            opened => opened?,
+        };
         let mut content = BytesMut::with_capacity(usize::try_from(meta.size).unwrap_or_default());
         while let Some(chunk) = open.body.next().await {
             let chunk: Bytes = chunk?;
             let so_far = (content.len() + chunk.len()) as u64;
-            // A live (unpinned) object may have been replaced by a larger one since `stat`.
+            // A directory store's versions are told by size and time, which a writer may outrun.
             if so_far > meta.size {
                 return Err(Error::new(
-                    Code::StorageUnavailable,
+                    Code::SourceChanged,
                     format!("{object} grew while it was read; it is tried again"),
                 ));
             }

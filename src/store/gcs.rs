@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use google_cloud_auth::credentials::{self, Credentials};
 use google_cloud_gax::exponential_backoff::ExponentialBackoffBuilder;
-use google_cloud_gax::retry_policy::RetryPolicyExt;
+use google_cloud_gax::retry_policy::{RetryPolicy, RetryPolicyExt};
 use google_cloud_storage::client::Storage;
 use google_cloud_storage::model_ext::ObjectHighlights;
 use google_cloud_storage::read_object::ReadObjectResponse;
@@ -26,9 +26,13 @@ use google_cloud_storage::retry_policy::RetryableErrors;
 use super::{NewObject, ObjectMeta, OpenObject, Precondition, Store, Written};
 use crate::error::{Code, Error, Result};
 use crate::object::{Generation, ObjectName, ObjectRef};
+use crate::telemetry::labels::RetryOp;
 
 mod failure;
 mod json;
+mod retries;
+
+pub use retries::RetryHook;
 
 use json::JsonApi;
 
@@ -62,6 +66,8 @@ pub struct GcsConfig {
     /// its `Host` header, from which emulators make the address where the upload goes on, and
     /// fake-gcs-server does not check the precondition of a resumable upload.
     pub resumable_from_bytes: Option<usize>,
+    /// Hears of what is tried again within a call.
+    pub retried: RetryHook,
 }
 
 impl Default for GcsConfig {
@@ -74,6 +80,7 @@ impl Default for GcsConfig {
             retry_limit: Duration::from_secs(30),
             attempt_timeout: Duration::from_secs(60),
             resumable_from_bytes: None,
+            retried: RetryHook::default(),
         }
     }
 }
@@ -83,9 +90,7 @@ impl Default for GcsConfig {
 pub struct GcsStore {
     storage: Storage,
     json: JsonApi,
-    attempt_timeout: Duration,
-    /// No call of the official client may last longer.
-    call_timeout: Duration,
+    config: GcsConfig,
 }
 
 impl GcsStore {
@@ -121,13 +126,7 @@ impl GcsStore {
         let storage = Storage::builder()
             .with_endpoint(&endpoint)
             .with_credentials(credentials.clone())
-            .with_retry_policy(
-                RetryableErrors
-                    .with_attempt_limit(config.attempts)
-                    .with_time_limit(config.retry_limit),
-            )
             .with_backoff_policy(backoff)
-            .with_read_resume_policy(Recommended.with_attempt_limit(config.attempts))
             .with_resumable_upload_threshold(resumable_from)
             // The gRPC half of the client is not used.
             .with_grpc_subchannel_count(1)
@@ -138,9 +137,20 @@ impl GcsStore {
         Ok(Self {
             storage,
             json,
-            attempt_timeout: config.attempt_timeout,
-            call_timeout: config.retry_limit + config.attempt_timeout,
+            config,
         })
+    }
+
+    /// How often, and for how long, a call of the official client is tried.
+    fn patience(&self) -> impl RetryPolicy + use<> {
+        RetryableErrors
+            .with_attempt_limit(self.config.attempts)
+            .with_time_limit(self.config.retry_limit)
+    }
+
+    /// No call of the official client may last longer.
+    fn call_timeout(&self) -> Duration {
+        self.config.retry_limit + self.config.attempt_timeout
     }
 
     /// Turns a failure of the official client into ours.
@@ -160,7 +170,7 @@ impl GcsStore {
             return failed;
         };
         if failed.code() == Code::SourceNotFound && self.json.bucket_is_missing(bucket).await {
-            return failure::no_bucket(Code::SourceNotFound, bucket).caused_by(failed);
+            return failure::no_bucket(Code::StorageUnavailable, bucket).caused_by(failed);
         }
         failed
     }
@@ -178,11 +188,17 @@ impl Store for GcsStore {
 
     async fn open(&self, object: &ObjectRef) -> Result<OpenObject> {
         let (bucket, key) = parts(&object.name)?;
-        let mut request = self.storage.read_object(resource_name(bucket), key);
+        let (retried, attempts) = (&self.config.retried, self.config.attempts);
+        let resume = Recommended.with_attempt_limit(attempts);
+        let mut request = self
+            .storage
+            .read_object(resource_name(bucket), key)
+            .with_retry_policy(retried.on(RetryOp::StoreRead, self.patience()))
+            .with_read_resume_policy(retried.on(RetryOp::StoreRead, resume));
         if let Some(generation) = object.generation {
             request = request.set_generation(generation.0);
         }
-        let response = match in_time(self.call_timeout, "read", object, request.send()).await? {
+        let response = match in_time(self.call_timeout(), "read", object, request.send()).await? {
             Ok(response) => response,
             Err(error) => return Err(self.explain("read", object, error).await),
         };
@@ -199,7 +215,7 @@ impl Store for GcsStore {
         let reader = Reader {
             response,
             object: object.clone(),
-            idle_timeout: self.attempt_timeout,
+            idle_timeout: self.config.attempt_timeout,
         };
         let body = futures::stream::try_unfold(reader, Reader::next_chunk);
         Ok(OpenObject {
@@ -217,6 +233,7 @@ impl Store for GcsStore {
         let (bucket, key) = parts(name)?;
         let crc32c = crc32c::crc32c(&object.body);
         let size = object.body.len() as u64;
+        let retried = &self.config.retried;
         let request = self
             .storage
             .write_object(resource_name(bucket), key, object.body)
@@ -227,10 +244,11 @@ impl Store for GcsStore {
             .set_content_type(object.content_type)
             .set_metadata(object.metadata.clone())
             .with_known_crc32c(crc32c)
+            .with_retry_policy(retried.on(RetryOp::StoreWrite, self.patience()))
             .with_idempotency(true)
             .send_unbuffered();
         let target = ObjectRef::from(name.clone());
-        match in_time(self.call_timeout, "write", &target, request).await? {
+        match in_time(self.call_timeout(), "write", &target, request).await? {
             Ok(written) => Ok(Written::Created(ObjectMeta {
                 name: name.clone(),
                 generation: Generation(written.generation),

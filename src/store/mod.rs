@@ -72,8 +72,8 @@ pub struct OpenObject {
 /// An object store with versions and conditional writes.
 ///
 /// Errors: a missing object (or pinned generation) is `source_not_found`; 401
-/// `credentials_refused`; 403 `storage_forbidden`; everything that another attempt may mend is
-/// `storage_unavailable`. Implementations retry transient failures themselves, with a budget.
+/// `credentials_refused`; 403 `storage_forbidden`; everything that another attempt may mend, a
+/// missing bucket included, is `storage_unavailable`. Implementations retry transient failures themselves, with a budget.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Describes an object, custom metadata included.

@@ -47,12 +47,16 @@ pub(super) fn of_credentials(doing: &str, what: &str, error: CredentialsError) -
 
 /// A failure of the official client.
 pub(super) fn of_client(doing: &str, what: &str, error: google_cloud_storage::Error) -> Error {
-    let status = status(&error);
-    let code = match status {
+    let code = code(&error);
+    Error::new(code, message(doing, what, code, status(&error))).caused_by(error)
+}
+
+/// The code of a failure of the official client.
+pub(super) fn code(error: &google_cloud_storage::Error) -> Code {
+    match status(error) {
         Some(status) => code_of_status(status),
-        None => code_without_status(&error),
-    };
-    Error::new(code, message(doing, what, code, status)).caused_by(error)
+        None => code_without_status(error),
+    }
 }
 
 /// The bucket does not exist.

@@ -16,10 +16,11 @@ use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{FIRST_BACKOFF, GcsConfig, LONGEST_BACKOFF, failure};
+use super::{FIRST_BACKOFF, GcsConfig, LONGEST_BACKOFF, RetryHook, failure};
 use crate::error::{Code, Error, Result};
 use crate::object::{Generation, ObjectName};
 use crate::store::ObjectMeta;
+use crate::telemetry::labels::RetryOp;
 
 /// The fields of an object that [`ObjectMeta`] has room for; anything else would be sent in vain.
 const FIELDS: &str = "name,generation,size,contentType,crc32c,metadata";
@@ -37,6 +38,7 @@ pub(super) struct JsonApi {
     endpoint: Url,
     credentials: Credentials,
     backoff: ExponentialBuilder,
+    retried: RetryHook,
 }
 
 impl JsonApi {
@@ -66,6 +68,7 @@ impl JsonApi {
             endpoint,
             credentials,
             backoff,
+            retried: config.retried.clone(),
         })
     }
 
@@ -84,7 +87,7 @@ impl JsonApi {
                 .append_pair("generation", &generation.to_string());
             what = format!("{what}#{generation}");
         }
-        self.get("describe", &what, url).await
+        self.get(RetryOp::StoreStat, &what, url).await
     }
 
     /// One page of the objects whose key starts with `prefix`.
@@ -103,13 +106,14 @@ impl JsonApi {
             url.query_pairs_mut().append_pair("pageToken", token);
         }
         let what = format!("gs://{bucket}/{prefix}*");
-        self.get("list", &what, url).await
+        self.get(RetryOp::StoreList, &what, url).await
     }
 
     /// The bucket's first object, if any: a question that is answered by 404 exactly when the
     /// bucket does not exist.
     pub(super) async fn first(&self, bucket: &str) -> Result<ObjectList> {
-        self.get("list", &format!("gs://{bucket}"), self.first_url(bucket))
+        let url = self.first_url(bucket);
+        self.get(RetryOp::StoreList, &format!("gs://{bucket}"), url)
             .await
     }
 
@@ -142,11 +146,16 @@ impl JsonApi {
     }
 
     /// Asks until it is answered, or the patience is used up.
-    async fn get<T: DeserializeOwned>(&self, doing: &str, what: &str, url: Url) -> Result<T> {
+    async fn get<T: DeserializeOwned>(&self, op: RetryOp, what: &str, url: Url) -> Result<T> {
+        let doing = match op {
+            RetryOp::StoreList => "list",
+            _ => "describe",
+        };
         (|| self.attempt(doing, what, &url))
             .retry(self.backoff)
             .when(|error: &Error| error.code() == Code::StorageUnavailable)
             .notify(|error: &Error, delay| {
+                self.retried.tell(op, error.code());
                 tracing::debug!(error = %error.chain(), ?delay, "asking Cloud Storage again");
             })
             .await
