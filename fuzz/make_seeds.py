@@ -51,6 +51,8 @@ def jpegs(rgb: Image.Image) -> None:
     exif[0x0112] = 6
     cmyk = rgb.convert("CMYK")
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Without the time of day that LittleCMS writes into it.
+    srgb = srgb[:24] + bytes(12) + srgb[36:]
     for name, image, options in [
         ("444", rgb, {"subsampling": 0}),
         ("422", rgb, {"subsampling": 1}),
@@ -81,14 +83,28 @@ def adam7(pixels: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def lut_profile(space: bytes, grid: int, inputs: int) -> bytes:
-    """A profile whose colour table is as large as it gets: `lut8` from `space` to Lab, all zeros."""
-    table = struct.pack(">4s4xBBBx9i", b"mft1", inputs, 3, grid, *([65536, 0, 0, 0] * 2 + [65536]))
+def lut_profile(space: bytes, grid: int, inputs: int, tags: int = 1, wide: bool = False, kind: bytes = b"") -> bytes:
+    """A profile from `space` to Lab with a table of zeros of grid^inputs points, named by any number of tags."""
+    sample = 2 if wide else 1
+    clut = bytes(grid**inputs * 3 * sample)
     ramp = bytes(range(256))
-    table += ramp * inputs + bytes(grid**inputs * 3) + ramp * 3
+    if kind == b"mAB ":
+        curve = b"curv" + bytes(8)
+        curves = curve * inputs + curve * 3
+        table = struct.pack(">4s4xBB2xIIIII", kind, inputs, 3, 32 + 12 * inputs, 0, 0, 32 + len(curves), 32)
+        table += curves + bytes([grid] * inputs).ljust(16, b"\0") + bytes([sample, 0, 0, 0]) + clut
+    else:
+        table = struct.pack(">4s4xBBBx9i", b"mft2" if wide else b"mft1", inputs, 3, grid, *([65536, 0, 0, 0] * 2 + [65536]))
+        if wide:
+            ends = struct.pack(">HH", 0, 65535)
+            table += struct.pack(">HH", 2, 2) + ends * inputs + clut + ends * 3
+        else:
+            table += ramp * inputs + clut + ramp * 3
     header = struct.pack(">I4sI4s4s4s12x4s", 0, b"lcms", 0x02400000, b"prtr", space, b"Lab ", b"acsp")
     header = header.ljust(68, b"\0") + struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)
-    body = header.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+    names = [b"A2B0", b"A2B1", b"A2B2", b"B2A0", b"B2A1", b"B2A2", b"gamt"]
+    body = header.ljust(128, b"\0") + struct.pack(">I", tags)
+    body += b"".join(struct.pack(">4sII", names[n % 7], 132 + 12 * tags, len(table)) for n in range(tags)) + table
     return struct.pack(">I", len(body)) + body[4:]
 
 
@@ -119,14 +135,19 @@ def pngs(rgb: Image.Image) -> None:
     write("decode", "interlaced.png", adam7(np.asarray(rgb)))
     text = [rawformats.png_chunk(b"tEXt", b"Comment\0rex"), rawformats.png_chunk(b"zTXt", b"a\0\0" + zlib.compress(b"b" * 99)), rawformats.png_chunk(b"gAMA", struct.pack(">I", 45455)), rawformats.png_chunk(b"pHYs", struct.pack(">IIB", 1, 2, 1))]
     write("decode", "chunks.png", rawformats.png((1, 1, 8, 0), b"\0\x80", *text))
-    # Profiles that unpack to tables of nearly 8 MB, out of some 8 KB of file.
-    for name, space, grid, inputs, colour, row in [
-        ("rgb", b"RGB ", 137, 3, 2, b"\0\1\2\3"),
-        ("grey", b"GRAY", 255, 1, 0, b"\0\x80"),
+    # Profiles that unpack to megabytes, out of some kilobytes of file: at the limits, above them,
+    # and with tags that all name the same table.
+    for name, profile in [
+        ("at-the-limit", lut_profile(b"RGB ", 88, 3)),
+        ("at-the-limit-16-bits", lut_profile(b"RGB ", 70, 3, wide=True)),
+        ("at-the-limit-mab", lut_profile(b"RGB ", 88, 3, kind=b"mAB ")),
+        ("too-large", lut_profile(b"RGB ", 137, 3)),
+        ("of-seven-tags-with-one-table", lut_profile(b"RGB ", 137, 3, 7)),
+        ("of-many-tags-with-one-table", lut_profile(b"RGB ", 80, 3, 20_000)),
+        ("of-two-tags-with-one-table", lut_profile(b"RGB ", 88, 3, 2)),
     ]:
-        profile = lut_profile(space, grid, inputs)
         chunk = rawformats.png_chunk(b"iCCP", b"p\0\0" + zlib.compress(profile, 9))
-        write("decode", f"profile-of-large-table-{name}.png", rawformats.png((1, 1, 8, colour), row, chunk))
+        write("decode", f"profile-{name}.png", rawformats.png((1, 1, 8, 2), b"\0\1\2\3", chunk))
 
 
 def gifs_and_webps(rgb: Image.Image) -> None:

@@ -9,8 +9,9 @@ use crate::error::{Code, Error, Result};
 
 use super::{Header, Photo, SourceFormat, colour};
 
-/// What a decoder may allocate beside pixels: a profile that counts, with room for rows.
-const METADATA_BYTES: u64 = colour::MAX_PROFILE_BYTES as u64;
+/// What a decoder may allocate beside pixels: any profile that counts, text, rows. A profile is
+/// held twice, by the decoder and by us, before its use begins.
+const METADATA_BYTES: u64 = colour::WORKING_BYTES / 2;
 
 fn open<'a>(
     bytes: &'a [u8],
