@@ -13,6 +13,7 @@ mod header;
 mod jpeg;
 mod orient;
 mod raster;
+mod tiff;
 
 pub use header::{Header, Limits, SourceFormat, sniff};
 

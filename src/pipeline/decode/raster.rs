@@ -7,7 +7,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use crate::error::{Code, Error, Result};
 
-use super::{Header, Photo, SourceFormat, colour};
+use super::{Header, Photo, SourceFormat, colour, tiff};
 
 /// What a decoder may allocate beside pixels: any profile that counts, text, rows. A profile is
 /// held twice, by the decoder and by us, before its use begins.
@@ -26,6 +26,14 @@ fn open<'a>(
         SourceFormat::Bmp => ImageFormat::Bmp,
         SourceFormat::Tiff => ImageFormat::Tiff,
     };
+    if format == SourceFormat::Tiff
+        && let Some((tag, count)) = tiff::tag_with_too_many_values(bytes)
+    {
+        return Err(Error::new(
+            Code::ImageCorrupt,
+            format!("the TIFF is damaged: its tag {tag} claims {count} values; upload it again"),
+        ));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), known);
     let mut limits = image::Limits::no_limits();
     limits.max_alloc = Some(max_alloc);
