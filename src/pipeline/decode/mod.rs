@@ -14,6 +14,7 @@ mod jpeg;
 mod orient;
 mod raster;
 mod tiff;
+mod webp;
 
 pub use header::{Header, Limits, SourceFormat, sniff};
 

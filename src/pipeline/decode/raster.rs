@@ -7,7 +7,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use crate::error::{Code, Error, Result};
 
-use super::{Header, Photo, SourceFormat, colour, tiff};
+use super::{Header, Photo, SourceFormat, colour, tiff, webp};
 
 /// What a decoder may allocate beside pixels: any profile that counts, text, rows. A profile is
 /// held twice, by the decoder and by us, before its use begins.
@@ -32,6 +32,14 @@ fn open<'a>(
         return Err(Error::new(
             Code::ImageCorrupt,
             format!("the TIFF is damaged: its tag {tag} claims {count} values; upload it again"),
+        ));
+    }
+    if format == SourceFormat::WebP
+        && let Some(claim) = webp::false_claim(bytes)
+    {
+        return Err(Error::new(
+            Code::ImageCorrupt,
+            format!("the WebP is damaged: {claim}; upload it again"),
         ));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), known);
