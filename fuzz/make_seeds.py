@@ -365,6 +365,9 @@ def names() -> None:
     templates = ["{dir}/{stem}.cutout.{ext}", "cutouts/{dir}/{stem}.{ext}", "outbox/{stem}.{ext}", "{dir}/cut/{stem}_{ext}", "a{dir}b/{stem}x", "{dir}{dir}/x{stem}y.{ext}"]
     for number, template in enumerate(templates):
         write("names", f"template-{number}", f"{template}\n2026/11/rex.jpg")
+    # Each placeholder may take any part of the name: too many ways to try each.
+    write("names", "template-of-many-folders", "x" + "{dir}" * 12 + "/x{stem}y.{ext}\n" + "a/b" * 9 + "/rex.jpg")
+    write("names", "template-of-many-extensions", "{dir}/{stem}" + "{ext}" * 8 + ".x.{ext}\n" + "a." * 30 + "jpg")
 
 
 def manifests() -> None:
