@@ -43,7 +43,8 @@ for target in $targets; do
     fi
 done
 
-cargo +nightly fuzz build
+# shellcheck disable=SC2086 # nothing, for all of them, or one name
+cargo +nightly fuzz build ${FUZZ_TARGET:-}
 findings=0
 for target in $targets; do
     # What is found interesting goes to the first folder, which git ignores: see docs/fuzzing.md for
