@@ -69,7 +69,47 @@ def jpegs(rgb: Image.Image) -> None:
         ("comment", rgb.resize((5, 3)), {"comment": b"rex"}),
     ]:
         write("decode", f"{name}.jpg", encode(image, "JPEG", quality=60, optimize=True, **options))
+    plain = encode(rgb, "JPEG", quality=60, subsampling=0)
+    frame = plain.index(b"\xff\xc0")
+    for name, marker, change in [
+        ("arithmetic", 0xC9, {}),
+        ("lossless", 0xC3, {}),
+        ("twelve-bits", 0xC1, {4: 12}),
+        ("no-height", 0xC0, {5: 0, 6: 0}),
+        ("sampled-4-by-4", 0xC0, {11: 0x44}),
+        ("sampled-3-by-1", 0xC0, {11: 0x31}),
+        ("one-row-of-4096", 0xC0, {5: 0, 6: 1, 7: 16, 8: 0}),
+    ]:
+        changed = bytearray(plain)
+        changed[frame + 1] = marker
+        for at, value in change.items():
+            changed[frame + at] = value
+        write("decode", f"{name}.jpg", bytes(changed))
+    write("decode", "hundred-scans.jpg", many_scans(1024, 100))
     write("decode", "ycck.jpg", rawformats.ycck_jpeg(cmyk, 60))
+
+
+def many_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG that is nearly nothing but scans, each of which passes over every block in a few bits."""
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+    def table(kind: int, symbol: int) -> bytes:
+        return segment(0xC4, bytes([kind, 1]) + bytes(15) + bytes([symbol]))
+
+    blocks = (side // 8) ** 2
+    out = b"\xff\xd8" + segment(0xDB, bytes([0]) + bytes([1] * 64))
+    out += segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + bytes([1, 0x11, 0]))
+    # One code each: "no difference", and "this many blocks have nothing more" with 14 bits that follow.
+    out += table(0x00, 0x00) + table(0x10, 0xE0)
+    out += segment(0xDA, bytes([1, 1, 0x00, 0, 0, 0x00])) + bytes(-(-blocks // 8))
+    run = f"0{blocks - (1 << 14):014b}"
+    bits = (run + "1" * (-len(run) % 8)).replace(" ", "")
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    for scan in range(scans - 1):
+        out += segment(0xDA, bytes([1, 1, 0x00, 1 + scan % 63, 63, 0x00])) + data
+    return out + b"\xff\xd9"
 
 
 def adam7(pixels: np.ndarray) -> bytes:
@@ -165,6 +205,9 @@ def gifs_and_webps(rgb: Image.Image) -> None:
     gif = bytearray(encode(rgb.resize((4, 3)).quantize(4), "GIF"))
     gif[6:10] = struct.pack("<HH", 9, 8)
     write("decode", "smaller-frame.gif", bytes(gif))
+    gif[6:10] = struct.pack("<HH", 2, 2)
+    write("decode", "larger-frame.gif", bytes(gif))
+    write("decode", "huge-frame.gif", b"GIF89a\2\0\2\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\xff\xff\xff\xff\0\2\2\x4c\x01\0;")
     for name, image, options in [
         ("lossy", rgb, {"quality": 40}),
         ("lossless", rgb, {"lossless": True}),
@@ -190,6 +233,9 @@ def bmps(rgb: Image.Image) -> None:
     rgba = rgb.convert("RGBA")
     for name, image in [("rgb", rgb), ("rgba", rgba), ("palette", rgb.quantize(256)), ("bilevel", rgb.convert("1")), ("grey", rgb.convert("L"))]:
         write("decode", f"{name}.bmp", encode(image.resize((11, 7)), "BMP"))
+    core = struct.pack("<2sIHHIIHHHH", b"BM", 26 + 8, 0, 0, 26, 12, 2, 1, 1, 24)
+    write("decode", "core-header.bmp", core + bytes(range(8)))
+    write("decode", "rle8-jumps.bmp", bmp(300, 300, 8, 1, bytes([0, 2, 255, 255, 4, 1, 0, 2, 0, 40, 9, 0, 0, 1]), bytes(range(16)), 4))
     write("decode", "top-down.bmp", bmp(3, -2, 24, 0, bytes(range(24))))
     write("decode", "555.bmp", bmp(3, 2, 16, 0, bytes(range(16))))
     write("decode", "565.bmp", bmp(3, 2, 16, 3, bytes(range(16)), struct.pack("<III", 0xF800, 0x7E0, 0x1F)))
@@ -256,6 +302,10 @@ def tiffs(rgb: Image.Image) -> None:
     write("decode", "big-endian.tiff", tiff(strips, [tile[:16], tile[16:32]], ">"))
     planar = [*common[1:2], (258, 3, 1, 8), (262, 3, 1, 2), (277, 3, 1, 3), (284, 3, 1, 2), (256, 3, 1, 4), (257, 3, 1, 4), (278, 3, 1, 4), (273, 4, 0, 0), (279, 4, 0, 0)]
     write("decode", "planar.tiff", tiff(planar, [tile[:16]] * 3))
+    # Blocks that are much larger than the picture.
+    for name, size_tags, where in [("tile", [(322, 4, 1, 16384), (323, 4, 1, 16384)], (324, 325)), ("strip", [(278, 4, 1, 2**32 - 1)], (273, 279))]:
+        large = [(258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1), (256, 3, 1, 16), (257, 3, 1, 16), *size_tags, (where[0], 4, 0, 0), (where[1], 4, 0, 0)]
+        write("decode", f"{name}-larger-than-the-picture.tiff", tiff(large, [zlib.compress(bytes(4 << 20), 9)]))
     floats = np.linspace(-0.5, 1.5, 48, dtype="<f4").tobytes()
     rgb32f = [(258, 3, 1, 32), (259, 3, 1, 1), (262, 3, 1, 2), (277, 3, 1, 3), (339, 3, 1, 3), (256, 3, 1, 4), (257, 3, 1, 4), (278, 3, 1, 4), (273, 4, 0, 0), (279, 4, 0, 0)]
     write("decode", "float-rgb.tiff", tiff(rgb32f, [floats]))
