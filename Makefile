@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench fixtures pictures parity soak clean
+.PHONY: help setup demo test lint scripts-test bench fixtures pictures parity soak fuzz clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -29,6 +29,7 @@ test: setup lint scripts-test ## Runs every check and the whole suite, emulators
 # Everything under `make test` uses the dev profile and one target folder, so nothing is built twice.
 lint: setup ## Checks formatting, lints, licences, sources, advisories and alerting rules
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	cargo clippy --locked -- -D warnings
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
@@ -60,6 +61,9 @@ parity: ## Makes the parity fixture again with transparent-background, compares 
 
 soak: setup ## Runs 2,000 jobs through everything that can break and prints the account (CHAOS_JOBS, CHAOS_SEED)
 	CHAOS_JOBS=$${CHAOS_JOBS:-2000} cargo nextest run --locked --features failpoints --test chaos --no-capture --profile soak
+
+fuzz: ## Fuzzes every target for FUZZ_SECONDS (60), or FUZZ_TARGET alone; needs nightly Rust and cargo-fuzz (docs/fuzzing.md)
+	scripts/fuzz.sh
 
 clean: ## Removes the build and the demo's data; keeps what set-up fetched in .cache
 	cargo clean

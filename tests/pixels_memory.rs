@@ -2,9 +2,7 @@
 //!
 //! One test in a binary of its own, because the count is of the whole process.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Cursor;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cutout::engine::tensor::Matte;
 use cutout::job::{Fit, Kind, Output, Padding, Size};
@@ -13,58 +11,8 @@ use cutout::pipeline::decode::{Limits, decode, sniff};
 use cutout::pipeline::{compose, encode, matte, preprocess};
 use image::{DynamicImage, ImageFormat, RgbImage};
 
-/// The system's allocator, with the bytes now allocated and the most there ever were.
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn grown(bytes: usize) {
-    let now = NOW.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(now, Ordering::Relaxed);
-}
-
-// SAFETY: every call is handed to the system's allocator unchanged; only numbers are kept.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grown(layout.size());
-        // SAFETY: the caller keeps `alloc`'s contract, which is the system's too.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        grown(layout.size());
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // The system moves large blocks by remapping pages, so old and new are not both counted.
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        grown(size);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// The most bytes allocated at once while `work` ran, beyond those allocated before.
-fn peak_of<T>(work: impl FnOnce() -> T) -> u64 {
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let result = work();
-    let peak = PEAK.load(Ordering::Relaxed) - before;
-    drop(result);
-    peak as u64
-}
+#[path = "support/memory.rs"]
+mod memory;
 
 fn is_image(output: &Output) -> bool {
     matches!(output.kind, Kind::Image(_))
@@ -176,7 +124,7 @@ fn no_job_allocates_more_than_its_header_announced() {
             let pictures = if is_image(output) { 2 } else { 1 };
             let announced = pictures * header.decode_bytes()
                 + compose::extra_bytes(header.width, header.height, output);
-            let peak = peak_of(|| walk(bytes, output, &matte));
+            let (_, peak) = memory::peak_of(|| walk(bytes, output, &matte));
             println!(
                 "{name:20} {:14} size {:?}: {peak} of {announced} bytes",
                 output.kind.to_string(),

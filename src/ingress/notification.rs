@@ -180,11 +180,15 @@ fn object(message: &Message) -> Result<ObjectRef> {
         None => ObjectName::local(key)?,
     };
     let generation = attribute(message, attribute::OBJECT_GENERATION)?;
-    let generation = generation.parse().map_err(|_| {
-        malformed(format!(
-            "the attribute objectGeneration of {name} is {generation:?}, not a number"
-        ))
-    })?;
+    let generation = generation
+        .parse()
+        .ok()
+        .filter(|&generation| generation >= 0)
+        .ok_or_else(|| {
+            malformed(format!(
+                "the attribute objectGeneration of {name} is {generation:?}, not a whole number"
+            ))
+        })?;
     Ok(ObjectRef {
         name,
         generation: Some(Generation(generation)),
@@ -458,6 +462,8 @@ mod tests {
             (without("objectId"), "objectId"),
             (without("objectGeneration"), "objectGeneration"),
             (with("objectGeneration", "latest"), "objectGeneration"),
+            // It would be read back as part of the name.
+            (with("objectGeneration", "-17"), "objectGeneration"),
             (with("payloadFormat", "XML"), "XML"),
             (with("bucketId", "No Bucket"), "bucket"),
             (with("objectId", "a\nb.jpg"), "control"),

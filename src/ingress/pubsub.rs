@@ -28,6 +28,21 @@ use clients::{Clients, Connection, Recipe};
 use consumer::Pulling;
 use publisher::TopicPublisher;
 
+/// The messages in the JSON that Pub/Sub's REST API answers a pull with, as the dead letters'
+/// commands read it; public so that it can be fuzzed.
+///
+/// Errors: `queue_unavailable` for what cannot be read.
+pub fn pulled_messages(answer: serde_json::Value) -> Result<Vec<Message>> {
+    let pulled = pull::pulled(answer).map_err(|e| {
+        Error::new(
+            Code::QueueUnavailable,
+            "the answer to a pull cannot be read",
+        )
+        .caused_by(e)
+    })?;
+    Ok(pulled.into_iter().map(|pulled| pulled.message).collect())
+}
+
 /// How long questions about topics and subscriptions are tried again. They are asked at start,
 /// where a wrong host should be reported while somebody is looking, and for /health.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -180,6 +180,10 @@ pub struct AnySize {
 /// Largest side that `TARGET_SIZE` may ask for, in pixels: memory grows with its square.
 const MAX_SIDE: u32 = 4096;
 
+/// Largest side that a manifest may give, in pixels: beyond what any network takes, and what is
+/// computed from it fits its types.
+const LARGEST_SIDE: u32 = 16_384;
+
 /// A network: its file and how to feed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -225,7 +229,10 @@ impl Manifest {
 
     /// Errors: `model_invalid` for values that no network can have.
     pub(super) fn check(&self) -> Result<()> {
-        let positive = |n: u32| n > 0;
+        let possible = |side: u32| (1..=LARGEST_SIDE).contains(&side);
+        let whole = |side: u32, multiple: u32| {
+            possible(multiple) && possible(side) && side.is_multiple_of(multiple)
+        };
         let wrong = if !is_file_name(&self.name) {
             "name must be one word, because it names files: no directories, no white space"
         } else if self.sha256.len() != 64
@@ -244,14 +251,15 @@ impl Manifest {
         } else if self.input.layout == Layout::NhwcU8 && self.input.range != InputRange::Full {
             "input.range can be image-max only for nchw-f32: a graph of u8 pixels normalises by itself"
         } else if !match self.resize {
-            Resize::Static { width, height } => positive(width) && positive(height),
-            Resize::Dynamic { short, multiple } => positive(multiple) && short >= multiple,
+            Resize::Static { width, height } => possible(width) && possible(height),
+            Resize::Dynamic { short, multiple } => whole(short, multiple),
         } {
-            "resize needs sizes above zero (and `short` of at least `multiple`)"
-        } else if self.any_size.is_some_and(|any| {
-            any.multiple == 0 || any.side < any.multiple || any.short < any.multiple
-        }) {
-            "any_size needs a multiple above zero, and sides of at least that"
+            "resize needs sizes above zero, at most 16384 (and `short` a multiple of `multiple`)"
+        } else if self
+            .any_size
+            .is_some_and(|any| !whole(any.side, any.multiple) || !whole(any.short, any.multiple))
+        {
+            "any_size needs a multiple above zero, and sides that are multiples of it, at most 16384"
         } else {
             return Ok(());
         };
@@ -395,6 +403,7 @@ mod tests {
             ("licence", "license", "license"),
             ("b6e8497b", "B6E8497B", "sha256"),
             ("width = 1024", "width = 0", "above zero"),
+            ("width = 1024", "width = 16385", "at most 16384"),
             (
                 "file = \"isnet-medium.onnx\"",
                 "file = \"../x.onnx\"",
@@ -442,6 +451,21 @@ mod tests {
         short: 1280,
         multiple: 32,
     };
+
+    #[test]
+    fn sides_that_are_no_multiples_are_refused_before_a_warm_up_asks_the_graph_for_one() {
+        let text = toml::to_string(&any_size()).unwrap();
+        Manifest::parse(&text, "test.toml").unwrap();
+        for (from, to) in [
+            ("short = 1280", "short = 1279"),
+            ("side = 1024", "side = 1000"),
+            ("multiple = 32", "multiple = 0"),
+        ] {
+            assert!(text.contains(from), "{text}");
+            let error = Manifest::parse(&text.replace(from, to), "test.toml").expect_err(to);
+            assert!(error.message().contains("multiple"), "{error}");
+        }
+    }
 
     #[test]
     fn productions_variables_choose_among_the_sizes_that_a_graph_takes() {

@@ -79,20 +79,11 @@ impl PullApi {
 
     /// What is there at this moment, or a part of it; perhaps nothing although there is more.
     pub(super) async fn pull(&self) -> Result<Vec<Pulled>> {
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct Answer {
-            received_messages: Vec<Received>,
-        }
         // Pub/Sub prefers requests that wait, but what arrives for one that was given up
         // meanwhile would be away for a lease.
         let question = json!({ "maxMessages": PAGE, "returnImmediately": true });
         let answer = self.ask("pull from", "pull", &question).await?;
-        let answer: Answer = serde_json::from_value(answer).map_err(|e| self.garbled(e))?;
-        let messages = answer.received_messages.into_iter();
-        messages
-            .map(|received| received.into_pulled().map_err(|e| self.garbled(e)))
-            .collect()
+        pulled(answer).map_err(|e| self.garbled(e))
     }
 
     /// Lets the leases of messages end this much later; at once when that is zero.
@@ -176,7 +167,7 @@ impl PullApi {
         Err(failed(google_cloud_gax::error::Error::service(answer)))
     }
 
-    fn garbled(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    fn garbled(&self, cause: Unreadable) -> Error {
         Error::new(
             Code::QueueUnavailable,
             format!("what came from {} cannot be read", self.subscription),
@@ -195,6 +186,23 @@ fn code_of_status(status: u16) -> rpc::Code {
         429 => rpc::Code::ResourceExhausted,
         _ => rpc::Code::Unavailable,
     }
+}
+
+/// Why an answer cannot be read.
+type Unreadable = Box<dyn std::error::Error + Send + Sync>;
+
+/// The messages in the answer to a pull.
+pub(super) fn pulled(answer: Value) -> Result<Vec<Pulled>, Unreadable> {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Answer {
+        received_messages: Vec<Received>,
+    }
+    let answer: Answer = serde_json::from_value(answer)?;
+    let messages = answer.received_messages.into_iter();
+    messages
+        .map(|received| Ok(received.into_pulled()?))
+        .collect()
 }
 
 /// <https://cloud.google.com/pubsub/docs/reference/rest/v1/ReceivedMessage>

@@ -9,7 +9,14 @@ use moxcms::{ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, Transf
 use rayon::prelude::*;
 
 /// Press profiles have tables of up to some 3 MB; what is larger is not a profile.
-pub(super) const MAX_PROFILE_BYTES: usize = 8 << 20;
+const MAX_PROFILE_BYTES: usize = 4 << 20;
+
+/// The largest table of those has half a megabyte (17 steps of four inks, 16 bits).
+const MAX_TAG_BYTES: usize = 2 << 20;
+
+/// What a profile may take while it is used: itself, its tables as they are read, and the one
+/// that is used, widened from bytes to floats.
+pub(super) const WORKING_BYTES: u64 = (2 * MAX_PROFILE_BYTES + 4 * MAX_TAG_BYTES) as u64;
 
 /// Pixels that one task converts: small enough to stay in the cache with its source.
 const STRETCH: usize = 4096;
@@ -89,7 +96,7 @@ fn unprinted(ink: u8, key: u8) -> u8 {
 /// The way from an embedded profile to sRGB, if there is one to go.
 fn transform(icc: Option<&[u8]>, space: DataColorSpace, layout: Layout) -> Option<Transform> {
     let icc = icc?;
-    if icc.len() > MAX_PROFILE_BYTES {
+    if !is_bounded(icc) {
         tracing::debug!(
             bytes = icc.len(),
             "the colour profile is too large; ignored"
@@ -112,6 +119,24 @@ fn transform(icc: Option<&[u8]>, space: DataColorSpace, layout: Layout) -> Optio
         )
         .inspect_err(|error| tracing::debug!(%error, "the colour profile cannot be used; ignored"))
         .ok()
+}
+
+/// Whether reading the profile takes bounded time and memory. Any number of tags may name the same
+/// bytes, and each is read: so what counts is what they name together.
+fn is_bounded(icc: &[u8]) -> bool {
+    // ICC.1:2022, 7.2 and 7.3: a header of 128 bytes, the number of tags, and for each its
+    // signature, offset and size.
+    let tags = icc.get(132..).unwrap_or_default().as_chunks::<12>().0;
+    let count = icc.get(128..132).map_or(0, |count| {
+        u32::from_be_bytes([count[0], count[1], count[2], count[3]]) as usize
+    });
+    let mut named = 0;
+    icc.len() <= MAX_PROFILE_BYTES
+        && tags.iter().take(count).all(|tag| {
+            let size = u32::from_be_bytes([tag[8], tag[9], tag[10], tag[11]]) as usize;
+            named += size.min(MAX_PROFILE_BYTES);
+            size <= MAX_TAG_BYTES && named <= MAX_PROFILE_BYTES
+        })
 }
 
 fn options(profile: &ColorProfile) -> TransformOptions {

@@ -161,8 +161,8 @@ impl Header {
         // Row buffers, bands of the resampler, Huffman and profile tables: independent of the
         // size, but they rule for tiny pictures. A row is padded to whole JPEG blocks.
         const WORKING: u64 = 4 << 20;
-        // A profile, however hostile, is unpacked up to here.
-        const PROFILE: u64 = colour::MAX_PROFILE_BYTES as u64;
+        // A profile, however hostile, is unpacked and used within this.
+        const PROFILE: u64 = colour::WORKING_BYTES;
         let row_padding = 64 * 16 * (u64::from(self.width) + u64::from(self.height));
         self.pixels() * peak + row_padding + WORKING + PROFILE
     }

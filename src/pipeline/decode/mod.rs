@@ -13,6 +13,8 @@ mod header;
 mod jpeg;
 mod orient;
 mod raster;
+mod tiff;
+mod webp;
 
 pub use header::{Header, Limits, SourceFormat, sniff};
 

@@ -7,10 +7,11 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use crate::error::{Code, Error, Result};
 
-use super::{Header, Photo, SourceFormat, colour};
+use super::{Header, Photo, SourceFormat, colour, tiff, webp};
 
-/// What a decoder may allocate beside pixels: a profile that counts, with room for rows.
-const METADATA_BYTES: u64 = colour::MAX_PROFILE_BYTES as u64;
+/// What a decoder may allocate beside pixels: any profile that counts, text, rows. A profile is
+/// held twice, by the decoder and by us, before its use begins.
+const METADATA_BYTES: u64 = colour::WORKING_BYTES / 2;
 
 fn open<'a>(
     bytes: &'a [u8],
@@ -25,6 +26,22 @@ fn open<'a>(
         SourceFormat::Bmp => ImageFormat::Bmp,
         SourceFormat::Tiff => ImageFormat::Tiff,
     };
+    if format == SourceFormat::Tiff
+        && let Some((tag, count)) = tiff::tag_with_too_many_values(bytes)
+    {
+        return Err(Error::new(
+            Code::ImageCorrupt,
+            format!("the TIFF is damaged: its tag {tag} claims {count} values; upload it again"),
+        ));
+    }
+    if format == SourceFormat::WebP
+        && let Some(claim) = webp::false_claim(bytes)
+    {
+        return Err(Error::new(
+            Code::ImageCorrupt,
+            format!("the WebP is damaged: {claim}; upload it again"),
+        ));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), known);
     let mut limits = image::Limits::no_limits();
     limits.max_alloc = Some(max_alloc);

@@ -156,21 +156,18 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// A file's version: its modification time in nanoseconds.
+/// A file's version: its modification time in nanoseconds, 0 for any before 1970. Negative numbers
+/// would not survive being written as `name#generation`.
 pub(crate) fn generation_of(metadata: &Metadata) -> Generation {
-    let nanos = match metadata.modified() {
-        Ok(time) => match time.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |n| -n),
-        },
-        // Only on platforms without modification times.
-        Err(_) => 0,
-    };
-    Generation(nanos)
+    let since = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
+        .unwrap_or_default();
+    Generation(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// The modification time that stands for a generation. Generations that this store gives are
-/// never negative.
+/// The modification time that stands for a generation.
 pub(super) fn time_of(generation: Generation) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(generation.0.max(0).unsigned_abs())
 }
