@@ -44,6 +44,8 @@ pub struct LocalQueue {
 
 struct Shared {
     path: PathBuf,
+    /// The file that was opened, whatever `path` names later.
+    file: schema::FileId,
     connection: Mutex<Connection>,
     /// Rung when a message may have become available in this process.
     messages: Notify,
@@ -80,9 +82,11 @@ impl LocalQueue {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let connection = schema::connect(&path)?;
+        let file = schema::FileId::of(&path)?;
         let queue = Self {
             shared: Arc::new(Shared {
                 path,
+                file,
                 connection: Mutex::new(connection),
                 messages: Notify::new(),
                 results: Notify::new(),
@@ -227,6 +231,15 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner);
         work(&mut connection).map_err(|e| schema::explain(doing, &self.path, e))
     }
+
+    /// Checks that the queue still is the file that others open. Without its name SQLite goes on
+    /// with it, on a queue that no publisher will ever reach.
+    fn check_file(&self) -> Result<()> {
+        if schema::FileId::of(&self.path)? == self.file {
+            return Ok(());
+        }
+        Err(schema::replaced(&self.path))
+    }
 }
 
 #[async_trait]
@@ -287,7 +300,8 @@ impl Egress for LocalQueue {
         self.call("answer", move |connection| {
             connection.query_row(look, [], |_| Ok(()))
         })
-        .await
+        .await?;
+        self.shared.check_file()
     }
 }
 

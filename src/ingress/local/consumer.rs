@@ -308,6 +308,7 @@ impl Consumer {
             }
             *last = Some(Instant::now());
         }
+        self.queue.shared.check_file()?;
         self.queue
             .shared
             .with("free the leases of the dead", |connection| {

@@ -1,5 +1,7 @@
 //! The local queue's database: its file, its tables, and what its errors mean.
 
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -58,6 +60,45 @@ const TABLES: &str = "
         generation  INTEGER NOT NULL
     ) WITHOUT ROWID;
 ";
+
+/// Which file it is, under whatever name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The file that has this name now.
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Self {
+                device: metadata.dev(),
+                inode: metadata.ino(),
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(replaced(path).caused_by(e)),
+            Err(e) => Err(Error::new(
+                Code::QueueUnavailable,
+                format!(
+                    "the local queue {} cannot be looked at; it is tried again",
+                    path.display()
+                ),
+            )
+            .caused_by(e)),
+        }
+    }
+}
+
+/// The queue's file lost its name to nothing or to another file.
+pub(super) fn replaced(path: &Path) -> Error {
+    Error::new(
+        Code::QueueLost,
+        format!(
+            "the local queue {} was deleted or replaced while it was open: start again, and publish again what had no result",
+            path.display()
+        ),
+    )
+}
 
 /// Opens the database, creating file, folder and tables where there are none.
 pub(super) fn connect(path: &Path) -> Result<Connection> {
