@@ -12,6 +12,7 @@ pub mod dead_letter;
 pub mod inbox;
 pub mod local;
 pub mod notification;
+pub mod patient;
 pub mod pubsub;
 
 /// A message as the queue holds it, before anybody looked inside.
@@ -40,6 +41,13 @@ pub trait Lease: Send + Sync {
 
     /// Tried and failed: deliver it again, after the queue's own back-off. Counts as an attempt.
     async fn nack(self: Box<Self>) -> Result<()>;
+
+    /// Tried and failed, for a reason that every job would meet now (the disk is full): deliver
+    /// it again after a back-off, and do not count this delivery as an attempt, where the queue
+    /// can take one back.
+    async fn postpone(self: Box<Self>) -> Result<()> {
+        self.nack().await
+    }
 
     /// Not tried to the end, for a reason that is not the job's (the worker is draining):
     /// deliver it again at once, and do not count this delivery as an attempt.

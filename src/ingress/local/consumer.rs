@@ -437,6 +437,19 @@ fn give_back(connection: &Connection, token: &str) -> rusqlite::Result<usize> {
         .execute([token])
 }
 
+/// As [`release`], but available only after `wait` and up to half as much again by chance.
+fn postpone(connection: &Connection, token: &str, wait: i64) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "UPDATE messages SET
+                 attempt = max(attempt - 1, 0),
+                 available_at = ?1 + abs(random() % (?2 + 1)),
+                 lease_token = NULL, lease_owner = NULL
+             WHERE lease_token = ?3",
+        )?
+        .execute(params![now_ms() + wait, wait / 2, token])
+}
+
 /// As [`give_back`], and as if the delivery had not been made: the attempt is taken back too.
 fn release(connection: &Connection, token: &str) -> rusqlite::Result<usize> {
     connection
@@ -535,6 +548,18 @@ impl Lease for LocalLease {
             self.consumer.buried();
         }
         Ok(())
+    }
+
+    async fn postpone(mut self: Box<Self>) -> Result<()> {
+        let token = self.settle();
+        let wait = millis(self.consumer.config.min_backoff);
+        let postponed = self
+            .consumer
+            .answer("postpone a message", move |transaction| {
+                postpone(transaction, &token, wait)
+            })
+            .await?;
+        if postponed { Ok(()) } else { Err(self.lost()) }
     }
 
     async fn release(mut self: Box<Self>) -> Result<()> {
