@@ -355,7 +355,7 @@ async fn settle(lease: Box<dyn Lease>, verdict: Verdict) {
     if let Err(error) = told {
         tracing::warn!(
             error = error.chain(),
-            "the queue did not take the answer; the message comes again"
+            "the queue did not take the answer; the message may come again"
         );
     }
 }

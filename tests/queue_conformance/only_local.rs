@@ -284,6 +284,30 @@ async fn whatever_is_killed_no_confirmed_message_is_lost_and_none_comes_to_be_tw
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_a_locked_queue_did_not_take_are_written_when_it_takes_any() {
+    let subject = Subject::local().await;
+    for data in ["acked", "nacked"] {
+        subject.publish(data).await;
+    }
+    let mut consumer = subject.consumer();
+    let (first, second) = (next(&mut consumer).await, next(&mut consumer).await);
+    let stranger = rusqlite::Connection::open(path(&subject)).unwrap();
+    stranger.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let answers = [first.lease.ack().await, second.lease.nack().await];
+    for answer in answers {
+        let error = answer.unwrap_err();
+        assert_eq!(error.code(), Code::QueueUnavailable);
+        assert!(error.message().contains("locked"), "{error}");
+    }
+    stranger.execute_batch("ROLLBACK").unwrap();
+    // Their leases would last ten minutes.
+    let again = next(&mut consumer).await;
+    assert_eq!(again.message.data, "nacked");
+    assert_eq!(again.message.attempt, 2);
+    assert_eq!(queue(&subject).backlog().await.unwrap().messages, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_whose_file_is_deleted_or_replaced_is_lost() {
     for replaced in [false, true] {
         let subject = Subject::local().await;

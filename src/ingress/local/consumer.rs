@@ -62,6 +62,9 @@ pub struct LocalIngress {
     claim: Option<JoinHandle<Result<Option<Delivery>>>>,
 }
 
+/// What to do with the message of a lease; how many messages that concerned.
+type Answer = fn(&Connection, &str) -> rusqlite::Result<usize>;
+
 /// What the ingress and the leases that it handed out share.
 struct Consumer {
     queue: LocalQueue,
@@ -73,6 +76,8 @@ struct Consumer {
     last_funeral: Mutex<Option<Instant>>,
     /// Answers being written.
     answers: TaskTracker,
+    /// Answers that could not be written, by the token of their lease: the disk was full, say.
+    late: Mutex<Vec<(String, Answer)>>,
     /// Who wants to hear of messages that were delivered too often.
     on_burial: OnceLock<BurialHook>,
 }
@@ -104,6 +109,7 @@ impl LocalIngress {
             held: Mutex::default(),
             last_funeral: Mutex::default(),
             answers: TaskTracker::new(),
+            late: Mutex::default(),
             on_burial: OnceLock::new(),
         });
         tokio::spawn(keep_alive(
@@ -165,9 +171,13 @@ impl Ingress for LocalIngress {
         let written = tokio::time::timeout(CLOSE_TIMEOUT, consumer.answers.wait()).await;
 
         let tokens: Vec<_> = lock(&consumer.held).drain().collect();
+        let late = std::mem::take(&mut *lock(&consumer.late));
         let given_back = consumer
             .queue
             .transaction("take back messages", move |transaction| {
+                for (token, answer) in &late {
+                    answer(transaction, token)?;
+                }
                 tokens
                     .iter()
                     // Closing is the worker's decision, not the job's failure.
@@ -236,6 +246,7 @@ impl Consumer {
     /// Takes the next available message, if there is one. Blocks.
     fn claim(self: Arc<Self>) -> Result<Option<Delivery>> {
         self.bury_owners()?;
+        self.answer_late()?;
         loop {
             let taken = self
                 .queue
@@ -337,17 +348,48 @@ impl Consumer {
             })
     }
 
-    /// Writes an answer; `false` when the lease had been lost to somebody else.
+    /// Writes the answers that could not be written before, without which their messages would
+    /// stay away until their leases end.
+    fn answer_late(&self) -> Result<()> {
+        // Cloned, as they are late for another time if they cannot be written now either.
+        let late = lock(&self.late).clone();
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.queue.shared.with("take answers", |connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for (token, answer) in &late {
+                answer(&transaction, token)?;
+            }
+            transaction.commit()
+        })?;
+        lock(&self.late).drain(..late.len());
+        Ok(())
+    }
+
+    /// Writes an answer; `false` when the lease had been lost to somebody else. If it cannot be
+    /// written now, `otherwise` is what is written as soon as anything can be.
     async fn answer(
         self: &Arc<Self>,
         doing: &'static str,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize> + Send + 'static,
+        token: String,
+        otherwise: Answer,
+        work: impl FnOnce(&Transaction<'_>, &str) -> rusqlite::Result<usize> + Send + 'static,
     ) -> Result<bool> {
         let consumer = Arc::clone(self);
         // Tracked and detached: an answer that was begun is finished even if nobody waits.
-        let task = self
-            .answers
-            .spawn(async move { consumer.queue.transaction(doing, work).await });
+        let task = self.answers.spawn(async move {
+            let of = token.clone();
+            let written = consumer
+                .queue
+                .transaction(doing, move |transaction| work(transaction, &of))
+                .await;
+            if written.is_err() {
+                lock(&consumer.late).push((token, otherwise));
+            }
+            written
+        });
         let changed = task.await.map_err(|e| {
             Error::new(Code::Internal, format!("the local queue could not {doing}")).caused_by(e)
         })?;
@@ -425,6 +467,13 @@ fn bury_leased(transaction: &Transaction<'_>, token: &str) -> rusqlite::Result<u
         Some(id) => bury_message(transaction, id).map(|()| 1),
         None => Ok(0),
     }
+}
+
+/// Done with the message.
+fn ack(connection: &Connection, token: &str) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached("DELETE FROM messages WHERE lease_token = ?1")?
+        .execute([token])
 }
 
 /// Makes a delivered message available at once, as if its lease had ended.
@@ -507,10 +556,8 @@ impl Lease for LocalLease {
         let token = self.settle();
         let acked = self
             .consumer
-            .answer("ack a message", move |transaction| {
-                transaction
-                    .prepare_cached("DELETE FROM messages WHERE lease_token = ?1")?
-                    .execute([token])
+            .answer("ack a message", token, ack, |transaction, token| {
+                ack(transaction, token)
             })
             .await?;
         // The next message of the same ordering key may have waited for this ack.
@@ -524,22 +571,27 @@ impl Lease for LocalLease {
         let last = self.attempt >= self.consumer.config.max_attempts;
         let nacked = self
             .consumer
-            .answer("nack a message", move |transaction| {
-                if last {
-                    return bury_leased(transaction, &token);
-                }
-                // Up to half as much again by chance, lest messages that failed together, say
-                // because the disk was full, come back together for ever.
-                let wait = millis(wait);
-                transaction
-                    .prepare_cached(
-                        "UPDATE messages SET
+            .answer(
+                "nack a message",
+                token,
+                give_back,
+                move |transaction, token| {
+                    if last {
+                        return bury_leased(transaction, token);
+                    }
+                    // Up to half as much again by chance, lest messages that failed together, say
+                    // because the disk was full, come back together for ever.
+                    let wait = millis(wait);
+                    transaction
+                        .prepare_cached(
+                            "UPDATE messages SET
                              available_at = ?1 + abs(random() % (?2 + 1)),
                              lease_token = NULL, lease_owner = NULL
                          WHERE lease_token = ?3",
-                    )?
-                    .execute(params![now_ms() + wait, wait / 2, token])
-            })
+                        )?
+                        .execute(params![now_ms() + wait, wait / 2, token])
+                },
+            )
             .await?;
         if !nacked {
             return Err(self.lost());
@@ -555,9 +607,12 @@ impl Lease for LocalLease {
         let wait = millis(self.consumer.config.min_backoff);
         let postponed = self
             .consumer
-            .answer("postpone a message", move |transaction| {
-                postpone(transaction, &token, wait)
-            })
+            .answer(
+                "postpone a message",
+                token,
+                release,
+                move |transaction, token| postpone(transaction, token, wait),
+            )
             .await?;
         if postponed { Ok(()) } else { Err(self.lost()) }
     }
@@ -566,9 +621,12 @@ impl Lease for LocalLease {
         let token = self.settle();
         let released = self
             .consumer
-            .answer("take back a message", move |transaction| {
-                release(transaction, &token)
-            })
+            .answer(
+                "take back a message",
+                token,
+                release,
+                |transaction, token| release(transaction, token),
+            )
             .await?;
         self.consumer.queue.shared.messages.notify_waiters();
         if released { Ok(()) } else { Err(self.lost()) }
@@ -588,10 +646,11 @@ impl Drop for LocalLease {
             match shared.with("take back a message", |c| give_back(c, &token)) {
                 Ok(_) => shared.messages.notify_waiters(),
                 Err(error) => {
+                    lock(&consumer.late).push((token, give_back));
                     tracing::warn!(
                         message_id = id,
                         error = error.chain(),
-                        "could not give a message back; it comes again when its lease ends"
+                        "could not give a message back; trying again, else it comes when its lease ends"
                     );
                 }
             }

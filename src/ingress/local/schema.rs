@@ -223,7 +223,7 @@ pub(super) fn explain(doing: &str, path: &Path, error: rusqlite::Error) -> Error
         ),
         Some(ErrorCode::DiskFull) => (
             Code::QueueUnavailable,
-            format!("the disk of the local queue {path} is full: make room, it is tried again"),
+            format!("the disk of the local queue {path} is full: make room on it"),
         ),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             Code::QueueUnavailable,
