@@ -387,7 +387,10 @@ impl Run {
     /// One line for who watches a long run.
     fn tell(&self, begun: Instant) {
         let (answered, all) = (self.jobs.len() - self.unanswered(), self.jobs.len());
-        println!("{:.0?}: {answered} of {all} jobs are answered", begun.elapsed());
+        println!(
+            "{:.0?}: {answered} of {all} jobs are answered",
+            begun.elapsed()
+        );
     }
 
     async fn look(&mut self) {
