@@ -30,6 +30,11 @@ pub fn with_own_mounts(test: &str, body: impl FnOnce()) {
     assert!(status.success(), "{test} in its own mounts: {status}");
 }
 
+/// Whether [`with_own_mounts`] runs anything.
+pub fn can_mount() -> bool {
+    std::env::var_os(INSIDE).is_some() || ways_to_mount().is_some()
+}
+
 fn ways_to_mount() -> Option<&'static [&'static str]> {
     let try_it = "mount -t tmpfs -o size=64k tmpfs \"$0\" && umount \"$0\"";
     let folder = tempfile::tempdir().unwrap();
