@@ -15,7 +15,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 use tokio::sync::Notify;
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Class, Code, Error, Result};
 use crate::ingress::{Egress, JobPublisher, Message, OutgoingMessage, ResultStream, dead_letter};
 use crate::job::JobResult;
 use crate::object::Generation;
@@ -92,10 +92,7 @@ impl LocalQueue {
                 results: Notify::new(),
             }),
         };
-        let oldest = now_ms() - millis(RESULT_RETENTION);
-        queue.shared.with("forget old results", |connection| {
-            connection.execute("DELETE FROM results WHERE published < ?1", [oldest])
-        })?;
+        queue.shared.forget_old_results()?;
         Ok(queue)
     }
 
@@ -230,6 +227,22 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         work(&mut connection).map_err(|e| schema::explain(doing, &self.path, e))
+    }
+
+    /// Makes room. That it cannot be done now (the disk is full, the queue is locked) is no reason to
+    /// do nothing else.
+    fn forget_old_results(&self) -> Result<()> {
+        let oldest = now_ms() - millis(RESULT_RETENTION);
+        let forgotten = self.with("forget old results", |connection| {
+            connection.execute("DELETE FROM results WHERE published < ?1", [oldest])
+        });
+        match forgotten {
+            Err(error) if error.class() == Class::Retryable => {
+                tracing::warn!(code = %error.code(), error = error.chain(), "old results stay for now");
+                Ok(())
+            }
+            other => other.map(drop),
+        }
     }
 
     /// Checks that the queue still is the file that others open. Without its name SQLite goes on

@@ -22,6 +22,9 @@ use crate::job::{JobResult, Timings};
 /// for a restart to seem immediate, seldom enough to cost nothing.
 const FUNERAL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often old results are forgotten: a worker may run for months.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
 /// The extension of leases never spins, whatever the configured lease.
 const SHORTEST_PULSE: Duration = Duration::from_millis(10);
 
@@ -74,6 +77,8 @@ struct Consumer {
     /// Tokens of unanswered deliveries.
     held: Mutex<HashSet<String>>,
     last_funeral: Mutex<Option<Instant>>,
+    /// When old results were last forgotten; the queue did so when it was opened.
+    last_forgotten: Mutex<Instant>,
     /// Answers being written.
     answers: TaskTracker,
     /// Answers that could not be written, by the token of their lease: the disk was full, say.
@@ -108,6 +113,7 @@ impl LocalIngress {
             owners,
             held: Mutex::default(),
             last_funeral: Mutex::default(),
+            last_forgotten: Mutex::new(Instant::now()),
             answers: TaskTracker::new(),
             late: Mutex::default(),
             on_burial: OnceLock::new(),
@@ -320,6 +326,7 @@ impl Consumer {
             *last = Some(Instant::now());
         }
         self.queue.shared.check_file()?;
+        self.forget_old_results()?;
         self.queue
             .shared
             .with("free the leases of the dead", |connection| {
@@ -346,6 +353,17 @@ impl Consumer {
                 }
                 Ok(())
             })
+    }
+
+    fn forget_old_results(&self) -> Result<()> {
+        {
+            let mut last = lock(&self.last_forgotten);
+            if last.elapsed() < FORGET_INTERVAL {
+                return Ok(());
+            }
+            *last = Instant::now();
+        }
+        self.queue.shared.forget_old_results()
     }
 
     /// Writes the answers that could not be written before, without which their messages would

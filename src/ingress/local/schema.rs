@@ -286,6 +286,27 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_told_as_such_and_passes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        let connection = connect(&path).unwrap();
+        let pages = pragma(&connection, "page_count").unwrap();
+        connection
+            .pragma_update(None, "max_page_count", pages)
+            .unwrap();
+        let publish =
+            "INSERT INTO results (job_id, published, data) VALUES ('j', 0, zeroblob(9999))";
+        let error = connection.execute(publish, []).unwrap_err();
+        let error = explain("take a result", &path, error);
+        assert_eq!(error.code(), Code::QueueUnavailable);
+        assert!(error.message().contains("is full: make room"), "{error}");
+        connection
+            .pragma_update(None, "max_page_count", pages + 9)
+            .unwrap();
+        connection.execute(publish, []).unwrap();
+    }
+
+    #[test]
     fn many_may_open_a_new_queue_at_the_same_moment() {
         let folder = tempfile::tempdir().unwrap();
         // The moments that matter are short: enough rounds meet each of them.
