@@ -93,8 +93,10 @@ impl SmallDisk {
     }
 
     fn remount(&self, options: &str) -> bool {
+        // With type and source told, mount does not add the options that it finds itself, among
+        // which an owner from outside of a user namespace makes the kernel refuse.
         let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("remount,{options}")]);
+        mount.args(["-t", "tmpfs", "-o", &format!("remount,{options}"), "tmpfs"]);
         let output = mount.arg(self.path()).output().unwrap();
         output.status.success()
     }
