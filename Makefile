@@ -59,8 +59,8 @@ parity: ## Makes the parity fixture again with transparent-background, compares 
 	$(SETUP) runtime
 	tests/parity/make.sh
 
-soak: setup ## Runs 2,000 jobs through everything that can break and prints the account (CHAOS_JOBS, CHAOS_SEED)
-	CHAOS_JOBS=$${CHAOS_JOBS:-2000} cargo nextest run --locked --features failpoints --test chaos --no-capture --profile soak
+soak: setup ## Runs 2,000 jobs through everything that can break, in cloud and local mode, and prints the accounts (CHAOS_JOBS, CHAOS_SEED)
+	CHAOS_JOBS=$${CHAOS_JOBS:-2000} cargo nextest run --locked --features failpoints --test chaos --test chaos_local --no-capture --profile soak
 
 fuzz: ## Fuzzes every target for FUZZ_SECONDS (60), or FUZZ_TARGET alone; needs nightly Rust and cargo-fuzz (docs/fuzzing.md)
 	scripts/fuzz.sh

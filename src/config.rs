@@ -243,7 +243,7 @@ pub struct WorkerArgs {
     #[arg(long, env = "CUTOUT_MAX_LEASE", default_value = "15m", value_name = "DURATION", value_parser = duration)]
     pub max_lease: Duration,
 
-    /// pubsub: how long a message stays with a worker that gives no sign of life (10s to 10m); extended while it is worked on
+    /// How long a message stays with a worker that gives no sign of life (10s to 10m); extended while it is worked on
     #[arg(long, env = "CUTOUT_LEASE_EXTENSION", default_value = "60s", value_name = "DURATION", value_parser = duration)]
     pub lease_extension: Duration,
 

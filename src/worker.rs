@@ -44,6 +44,8 @@ enum Verdict {
     Ack,
     /// It failed, which counts as an attempt.
     Nack,
+    /// It failed because the store is away, which every job would meet now.
+    Postpone,
     /// Its time was cut short by the worker's end, which is not the job's fault.
     Release,
 }
@@ -209,7 +211,13 @@ impl Worker {
                         .await
                 }
                 Class::Retryable | Class::Fatal => {
-                    self.give_back(RetryOp::Job, error, ingress, begun)
+                    let code = error.code();
+                    let verdict = self.give_back(RetryOp::Job, error, ingress, begun)?;
+                    let blamed = matches!(code, Code::StorageUnavailable | Code::StorageForbidden);
+                    if blamed && self.side.health.storage_is_away().await {
+                        return Ok(Verdict::Postpone);
+                    }
+                    Ok(verdict)
                 }
             },
         }
@@ -320,12 +328,6 @@ impl Worker {
             op = op.as_str(), code = %error.code(), class = %error.class(), error = error.chain(),
             "the job failed and goes back to the queue"
         );
-        if matches!(
-            error.code(),
-            Code::StorageUnavailable | Code::StorageForbidden
-        ) {
-            self.side.health.suspect_storage();
-        }
         self.metrics.retry(op, error.code());
         self.metrics.job_finished(
             Outcome::Retried,
@@ -367,12 +369,13 @@ async fn settle(lease: Box<dyn Lease>, verdict: Verdict) {
     let told = match verdict {
         Verdict::Ack => lease.ack().await,
         Verdict::Nack => lease.nack().await,
+        Verdict::Postpone => lease.postpone().await,
         Verdict::Release => lease.release().await,
     };
     if let Err(error) = told {
         tracing::warn!(
             error = error.chain(),
-            "the queue did not take the answer; the message comes again"
+            "the queue did not take the answer; the message may come again"
         );
     }
 }

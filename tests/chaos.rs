@@ -15,22 +15,13 @@ use std::time::{Duration, Instant};
 
 use harness::{Worker, file, quick};
 use serde_json::{Value, json};
+use support::chaos::{Account, GOOD, setting};
 use support::{FakeGcs, Fault, Link, Proxy, PubSub, SubscriptionOptions};
 
 const BUCKET: &str = "photos";
 const JOBS: &str = "cutout-jobs";
 const RESULTS: &str = "cutout-results";
 const DEAD: &str = "cutout-dead-letters";
-
-/// Photos of all sorts, small enough that an unoptimised build keeps the pace.
-const GOOD: &[&str] = &[
-    "samples/cat.jpg",
-    "tests/fixtures/images/alpha.webp",
-    "tests/fixtures/images/animated.gif",
-    "tests/fixtures/images/cmyk.jpg",
-    "tests/fixtures/images/display-p3.png",
-    "tests/fixtures/images/grey16.png",
-];
 
 /// What is wrong with a bad job, and the code that it must fail with.
 const BAD: &[(&str, &str)] = &[
@@ -45,15 +36,6 @@ const BAD: &[(&str, &str)] = &[
 /// Ends a run that does not come to its end.
 const PATIENCE_PER_JOB: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(240);
-
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
-        Err(_) => default,
-    }
-}
 
 /// One job of the plan.
 struct Planned {
@@ -131,16 +113,6 @@ impl Seen {
         let entry = (ended.unwrap().to_owned(), generation);
         self.results.entry(id).or_default().push(entry);
         self.last = Some(Instant::now());
-    }
-}
-
-/// Faults of one kind that were injected so far.
-#[derive(Default)]
-struct Account(Mutex<BTreeMap<&'static str, u32>>);
-
-impl Account {
-    fn note(&self, fault: &'static str) {
-        *self.0.lock().unwrap().entry(fault).or_default() += 1;
     }
 }
 
@@ -558,10 +530,7 @@ async fn finish(mut run: Run, published: usize, seed: u64, begun: Instant) {
         run.jobs.len(),
         begun.elapsed()
     );
-    println!("| injected | times |\n|---|---|");
-    for (fault, times) in run.account.0.lock().unwrap().iter() {
-        println!("| {fault} | {times} |");
-    }
+    run.account.print();
     println!("| invariant | found |\n|---|---|");
     println!(
         "| jobs with a result of their own kind and one generation | {} of {} |",

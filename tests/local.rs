@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use harness::{Worker, alpha, cutout, file, likeness, run, told, wait_until};
+use harness::{Worker, alpha, cutout, file, likeness, quick, run, told, wait_until};
 use serde_json::Value;
 
 const CAT: &str = "samples/cat.jpg";
@@ -226,6 +226,85 @@ fn sigterm_drains_and_gives_the_rest_back() {
     wait_until("the rest", || {
         (outbox(dir.path()).len() == 12).then_some(())
     });
+}
+
+/// Status of every result so far, in their order.
+fn statuses(root: &Path) -> Vec<String> {
+    let queue = rusqlite::Connection::open(root.join(".cutout/queue.sqlite")).unwrap();
+    let mut results = queue
+        .prepare("SELECT data FROM results ORDER BY id")
+        .unwrap();
+    let results = results.query_map([], |row| row.get(0)).unwrap();
+    let statuses = results.map(|result: rusqlite::Result<String>| {
+        let result: Value = serde_json::from_str(&result.unwrap()).unwrap();
+        result["status"].as_str().unwrap().to_owned()
+    });
+    statuses.collect()
+}
+
+#[test]
+fn two_workers_share_a_queue_exactly_also_when_one_drains_and_one_is_killed() {
+    const BATCH: usize = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    std::fs::create_dir(root.join("photos")).unwrap();
+    let worker = || {
+        let mut command = quick();
+        command.args(["worker", "--ingress", "local", "--root"]);
+        command.arg(root);
+        Worker::start(command).ready()
+    };
+    let hand_in = |batch: &str| {
+        let names = (0..BATCH).map(|i| format!("photos/{batch}-{i:02}.jpg"));
+        let names: Vec<String> = names.collect();
+        for name in &names {
+            std::fs::copy(file("tests/fixtures/images/cmyk.jpg"), root.join(name)).unwrap();
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let published = run(&mut publish(root, &names));
+        assert!(published.status.success(), "{}", told(&published));
+    };
+    let outputs = |count: usize| {
+        wait_until("the outputs", || {
+            (outbox(root).len() >= count).then_some(())
+        });
+    };
+    let results = |count: usize| {
+        wait_until("the results", || {
+            (statuses(root).len() >= count).then_some(())
+        });
+        statuses(root)
+    };
+
+    let (mut first, second) = (worker(), worker());
+    hand_in("both");
+    assert_eq!(results(BATCH), vec!["done"; BATCH], "shared exactly");
+
+    hand_in("drained");
+    outputs(BATCH + 1);
+    first.signal("TERM");
+    assert_eq!(first.exit().0, Some(0));
+    assert_eq!(results(2 * BATCH), vec!["done"; 2 * BATCH], "left exactly");
+
+    let third = worker();
+    hand_in("killed");
+    outputs(2 * BATCH + 1);
+    let before = outbox(root);
+    second.kill();
+    outputs(3 * BATCH);
+    wait_until("the last of the killed worker's jobs", || {
+        (third.metric("cutout_jobs_in_flight", &[]) == 0.0 && statuses(root).len() >= 3 * BATCH)
+            .then_some(())
+    });
+    let after = outbox(root);
+    for (name, generation) in &before {
+        assert_eq!(
+            after.get(name),
+            Some(generation),
+            "{name} was written twice"
+        );
+    }
+    assert!(statuses(root).iter().all(|status| status != "failed"));
 }
 
 #[test]

@@ -135,13 +135,16 @@ pub async fn connect(
 
 async fn local(queue: &QueueArgs, worker: &WorkerArgs) -> Result<Ends> {
     create_folder(&queue.root)?;
-    let store = Arc::new(DirStore::open(&queue.root)?);
+    let template = worker.destination_template.as_deref();
+    let outputs = literal_folder(template.unwrap_or(LOCAL_TEMPLATE));
+    let store = Arc::new(DirStore::open(&queue.root)?.with_outputs_in(outputs));
     create_folder(&store.root().join(OUTBOX))?;
     store.probe(None).await?;
     let jobs = open_queue(store.root()).await?;
     let inbox = Inbox::watch(store.root(), INBOX, jobs.clone()).await?;
     let config = LocalIngressConfig {
         max_attempts: worker.max_attempts,
+        lease: worker.lease_extension,
         ..LocalIngressConfig::default()
     };
     Ok(Ends {
@@ -150,6 +153,12 @@ async fn local(queue: &QueueArgs, worker: &WorkerArgs) -> Result<Ends> {
         egress: Arc::new(jobs),
         inbox: Some(inbox),
     })
+}
+
+/// The folder that all outputs of a template lie in; empty for the root.
+fn literal_folder(template: &str) -> &str {
+    let literal = template.split('{').next().unwrap_or_default();
+    literal.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 fn queue_file(root: &Path) -> PathBuf {
@@ -332,4 +341,21 @@ pub async fn store(queue: &QueueArgs) -> Result<Arc<dyn Store>> {
         IngressKind::Local => Arc::new(DirStore::open(&queue.root)?),
         IngressKind::PubSub => Arc::new(GcsStore::connect(gcs_config(queue)).await?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::literal_folder;
+
+    #[test]
+    fn the_folder_of_all_outputs_ends_where_their_names_begin_to_differ() {
+        for (template, folder) in [
+            (super::LOCAL_TEMPLATE, "outbox"),
+            ("out/cut/{stem}.{ext}", "out/cut"),
+            ("out/rex-{stem}.{ext}", "out"),
+            ("{dir}/{stem}.cutout.{ext}", ""),
+        ] {
+            assert_eq!(literal_folder(template), folder, "{template}");
+        }
+    }
 }

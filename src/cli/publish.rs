@@ -147,13 +147,17 @@ impl PublishCmd {
                 }
             })
             .buffer_unordered(IN_FLIGHT);
+        let mut count = 0;
         while let Some(published) = sent.next().await {
-            let (job, message_id) = published?;
+            // Who publishes all of them again does no harm: what is done is a duplicate.
+            let (job, message_id) = published
+                .with_context(|| format!("{count} of {} jobs were published", jobs.len()))?;
+            count += 1;
             tracing::debug!(job_id = job.id(), message_id, source = %job.source, "published");
             bar.inc(1);
         }
         bar.finish_and_clear();
-        eprintln!("published {} jobs", jobs.len());
+        eprintln!("published {count} jobs");
         Ok(())
     }
 

@@ -160,11 +160,13 @@ mod tests {
             },
         ));
         questions.recv().await.expect("the question at the start");
-        side.health.suspect_storage();
+        let doubtful = Arc::clone(&side);
+        let doubting = tokio::spawn(async move { doubtful.health.storage_is_away().await });
         tokio::select! {
             () = tokio::time::sleep(PROBE_EVERY * 2 / 3) => panic!("nobody asked"),
             question = questions.recv() => question.expect("the question that was asked for"),
         }
         asking.abort();
+        doubting.abort();
     }
 }

@@ -105,6 +105,7 @@ impl Inbox {
             folder,
             queue,
             settling: Settling::default(),
+            readable: true,
             published: published
                 .into_iter()
                 .filter(|(object, _)| Path::new(object).starts_with(dir))
@@ -198,6 +199,8 @@ struct Keeper {
     folder: PathBuf,
     queue: LocalQueue,
     settling: Settling,
+    /// Whether the last walk could read everything.
+    readable: bool,
     /// What was announced, by object name.
     published: HashMap<String, Generation>,
 }
@@ -236,7 +239,11 @@ impl Keeper {
                 _ = look.tick(), if !self.settling.is_empty() => {}
             }
             for ready in self.settling.ready(Instant::now()) {
-                self.announce(&ready).await;
+                // What keeps one from the queue keeps them all from it, and each look at a locked
+                // queue takes seconds. The next walk comes back to them.
+                if !self.announce(&ready).await {
+                    break;
+                }
             }
         }
     }
@@ -269,7 +276,7 @@ impl Keeper {
     async fn walk(&mut self) {
         let folder = self.folder.clone();
         let walked = tokio::task::spawn_blocking(move || files(&folder)).await;
-        let (files, complete) = match walked {
+        let (files, unreadable) = match walked {
             Ok(walked) => walked,
             Err(e) => {
                 tracing::error!(error = %e, "the inbox could not be walked");
@@ -281,8 +288,9 @@ impl Keeper {
             present.extend(self.object(path));
             self.observe(path, metadata, None);
         }
+        self.tell_unreadable(&unreadable);
         // A folder that could not be read says nothing about its files.
-        if !complete {
+        if !unreadable.is_empty() {
             return;
         }
         let gone: Vec<_> = self
@@ -300,14 +308,32 @@ impl Keeper {
         }
     }
 
-    async fn announce(&mut self, path: &Path) {
+    /// Tells once what cannot be read, not with every walk, and once that all can.
+    fn tell_unreadable(&mut self, unreadable: &[walkdir::Error]) {
+        let readable = unreadable.is_empty();
+        if readable == self.readable {
+            return;
+        }
+        self.readable = readable;
+        match unreadable.first() {
+            Some(error) => tracing::warn!(
+                %error,
+                parts = unreadable.len(),
+                "a part of the inbox cannot be read; its files wait until it can"
+            ),
+            None => tracing::info!("all of the inbox can be read again"),
+        }
+    }
+
+    /// Announces a complete file; `false` when the queue does not take it.
+    async fn announce(&mut self, path: &Path) -> bool {
         let state = match std::fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_file() => State::of(&metadata),
-            _ => return,
+            _ => return true,
         };
         let Some(object) = self.object(path) else {
             tracing::warn!(path = %path.display(), "the name of a file in the inbox is not UTF-8; rename it");
-            return;
+            return true;
         };
         let upload = Upload {
             object: object.clone(),
@@ -320,10 +346,12 @@ impl Keeper {
                 if new {
                     tracing::info!(object, generation = %state.generation, bytes = state.size, "upload");
                 }
+                true
             }
             // Not in `published`, so the next walk comes back to it.
             Err(error) => {
                 tracing::warn!(object, code = %error.code(), error = error.chain(), "could not announce an upload; trying again");
+                false
             }
         }
     }
@@ -336,29 +364,33 @@ impl Keeper {
     }
 }
 
-/// Every wanted file under the folder, and whether all of it could be read.
-fn files(folder: &Path) -> (Vec<(PathBuf, Metadata)>, bool) {
-    let mut complete = true;
+/// Every wanted file under the folder, and what could not be read of it.
+fn files(folder: &Path) -> (Vec<(PathBuf, Metadata)>, Vec<walkdir::Error>) {
+    let mut unreadable = Vec::new();
     let mut files = Vec::new();
     let walk = walkdir::WalkDir::new(folder)
         .follow_links(false)
         .into_iter()
         .filter_entry(|entry| entry.depth() == 0 || is_wanted(folder, entry.path()));
     for entry in walk {
-        let metadata = match &entry {
-            Ok(entry) if !entry.file_type().is_file() => continue,
-            Ok(entry) => entry.metadata().ok(),
-            Err(error) => {
-                tracing::warn!(%error, "a part of the inbox cannot be read");
-                None
-            }
-        };
-        match (entry, metadata) {
-            (Ok(entry), Some(metadata)) => files.push((entry.into_path(), metadata)),
-            _ => complete = false,
+        let entry = entry.and_then(|entry| match entry.file_type().is_file() {
+            true => Ok(Some((entry.metadata()?, entry.into_path()))),
+            false => Ok(None),
+        });
+        match entry {
+            Ok(Some((metadata, path))) => files.push((path, metadata)),
+            Ok(None) => {}
+            // Moved away while we walk; but the folder itself must be there.
+            Err(error) if error.depth() > 0 && is_gone(&error) => {}
+            Err(error) => unreadable.push(error),
         }
     }
-    (files, complete)
+    (files, unreadable)
+}
+
+fn is_gone(error: &walkdir::Error) -> bool {
+    let kind = error.io_error().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::NotFound)
 }
 
 /// Whether a path under the folder is neither hidden nor unfinished, by its names.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 use tokio::sync::Notify;
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Class, Code, Error, Result};
 use crate::ingress::{Egress, JobPublisher, Message, OutgoingMessage, ResultStream, dead_letter};
 use crate::job::JobResult;
 use crate::object::Generation;
@@ -44,6 +44,8 @@ pub struct LocalQueue {
 
 struct Shared {
     path: PathBuf,
+    /// The file that was opened, whatever `path` names later.
+    file: schema::FileId,
     connection: Mutex<Connection>,
     /// Rung when a message may have become available in this process.
     messages: Notify,
@@ -80,18 +82,17 @@ impl LocalQueue {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let connection = schema::connect(&path)?;
+        let file = schema::FileId::of(&path)?;
         let queue = Self {
             shared: Arc::new(Shared {
                 path,
+                file,
                 connection: Mutex::new(connection),
                 messages: Notify::new(),
                 results: Notify::new(),
             }),
         };
-        let oldest = now_ms() - millis(RESULT_RETENTION);
-        queue.shared.with("forget old results", |connection| {
-            connection.execute("DELETE FROM results WHERE published < ?1", [oldest])
-        })?;
+        queue.shared.forget_old_results()?;
         Ok(queue)
     }
 
@@ -227,6 +228,31 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner);
         work(&mut connection).map_err(|e| schema::explain(doing, &self.path, e))
     }
+
+    /// Makes room. That it cannot be done now (the disk is full, the queue is locked) is no reason to
+    /// do nothing else.
+    fn forget_old_results(&self) -> Result<()> {
+        let oldest = now_ms() - millis(RESULT_RETENTION);
+        let forgotten = self.with("forget old results", |connection| {
+            connection.execute("DELETE FROM results WHERE published < ?1", [oldest])
+        });
+        match forgotten {
+            Err(error) if error.class() == Class::Retryable => {
+                tracing::warn!(code = %error.code(), error = error.chain(), "old results stay for now");
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Checks that the queue still is the file that others open. Without its name SQLite goes on
+    /// with it, on a queue that no publisher will ever reach.
+    fn check_file(&self) -> Result<()> {
+        if schema::FileId::of(&self.path)? == self.file {
+            return Ok(());
+        }
+        Err(schema::replaced(&self.path))
+    }
 }
 
 #[async_trait]
@@ -287,7 +313,8 @@ impl Egress for LocalQueue {
         self.call("answer", move |connection| {
             connection.query_row(look, [], |_| Ok(()))
         })
-        .await
+        .await?;
+        self.shared.check_file()
     }
 }
 

@@ -41,6 +41,13 @@ pub trait Lease: Send + Sync {
     /// Tried and failed: deliver it again, after the queue's own back-off. Counts as an attempt.
     async fn nack(self: Box<Self>) -> Result<()>;
 
+    /// Tried and failed, for a reason that every job would meet now (the store is away): deliver
+    /// it again after a back-off, and do not count this delivery as an attempt, where the queue
+    /// can take one back.
+    async fn postpone(self: Box<Self>) -> Result<()> {
+        self.nack().await
+    }
+
     /// Not tried to the end, for a reason that is not the job's (the worker is draining):
     /// deliver it again at once, and do not count this delivery as an attempt.
     ///

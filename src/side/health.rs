@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
+/// How long an answer about the store is waited for: as long as asking it may take, and some.
+const VERDICT_WITHIN: Duration = Duration::from_secs(15);
+
 /// The engine's heartbeat, read at the moment of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
@@ -38,6 +41,13 @@ pub enum StorageStatus {
     Connected,
     /// It did not, and what was tried: an outage, a deleted bucket, a revoked role.
     Unreachable(String),
+}
+
+impl StorageStatus {
+    /// Whether it is known not to answer.
+    const fn is_away(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
 }
 
 /// Why the worker cannot finish jobs although it lives. Nothing that a restart would mend, so
@@ -180,16 +190,20 @@ impl Health {
     /// Waits until the store is known not to answer (`away`), or is not (any more). Cancel-safe.
     pub async fn storage_turns(&self, away: bool) {
         let mut seen = self.storage.subscribe();
-        let turned =
-            |status: &StorageStatus| matches!(status, StorageStatus::Unreachable(_)) == away;
+        let turned = |status: &StorageStatus| status.is_away() == away;
         // The other end lives as long as `self`.
         drop(seen.wait_for(turned).await);
     }
 
-    /// A job got no answer from the store: who asks it should ask now. The status stays with
-    /// who asks, because what one object met need not be the whole store.
-    pub fn suspect_storage(&self) {
-        self.storage_suspected.notify_one();
+    /// Whether the store is away, now that a job got no proper answer from it. Has the store
+    /// asked unless that is known: what one object met need not be the whole store. Cancel-safe.
+    pub async fn storage_is_away(&self) -> bool {
+        let mut seen = self.storage.subscribe();
+        if !seen.borrow_and_update().is_away() {
+            self.storage_suspected.notify_one();
+            drop(tokio::time::timeout(VERDICT_WITHIN, seen.changed()).await);
+        }
+        seen.borrow().is_away()
     }
 
     /// Waits until the store is suspected.
@@ -322,6 +336,26 @@ mod tests {
         assert!(futures::poll!(&mut waiting).is_pending());
         health.set_storage(StorageStatus::Connected);
         waiting.await;
+    }
+
+    #[tokio::test]
+    async fn a_suspected_store_is_away_by_the_next_answer_and_not_by_the_suspicion() {
+        for (answer, away) in [
+            (StorageStatus::Connected, false),
+            (StorageStatus::Unreachable("full".into()), true),
+        ] {
+            let health = Health::new(Duration::from_secs(1));
+            health.set_storage(StorageStatus::Connected);
+            let asked = async {
+                health.storage_is_suspected().await;
+                health.set_storage(answer);
+            };
+            let (verdict, ()) = tokio::join!(health.storage_is_away(), asked);
+            assert_eq!(verdict, away);
+            if away {
+                assert!(health.storage_is_away().await, "known without asking");
+            }
+        }
     }
 
     #[test]

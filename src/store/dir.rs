@@ -40,6 +40,8 @@ pub(crate) use root::generation_of;
 #[derive(Clone, Debug)]
 pub struct DirStore {
     root: Arc<Root>,
+    /// The folder, relative to the root, that the probe must be able to write to.
+    outputs: Arc<str>,
 }
 
 impl DirStore {
@@ -55,7 +57,20 @@ impl DirStore {
         // Looking at every sidecar takes a second per hundred thousand objects: not something
         // that a cold start should wait for.
         std::thread::spawn(move || sweep::sidecars(&swept));
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            outputs: "".into(),
+        })
+    }
+
+    /// Names the folder, relative to the root, that outputs go to: [`Store::probe`] says when it
+    /// takes none. Outputs may go elsewhere too.
+    #[must_use]
+    pub fn with_outputs_in(self, folder: &str) -> Self {
+        Self {
+            outputs: folder.into(),
+            ..self
+        }
     }
 
     /// The root, absolute and free of symbolic links.
@@ -107,8 +122,8 @@ impl Store for DirStore {
                 format!("the store is a directory, so it has no bucket {bucket:?}"),
             ));
         }
-        let root = Arc::clone(&self.root);
-        blocking(move || write::probe(&root)).await
+        let (root, outputs) = (Arc::clone(&self.root), Arc::clone(&self.outputs));
+        blocking(move || write::probe(&root, &outputs)).await
     }
 }
 

@@ -106,10 +106,16 @@ impl Worker {
             logs,
             address: String::new(),
         };
+        let mut ended = false;
         worker.address = wait_until("the side port's address", || {
-            worker.assert_running();
-            let entry = worker.logged("the side port answers")?;
-            Some(entry["address"].as_str()?.to_owned())
+            let entry = worker.logged("the side port answers");
+            if let Some(entry) = entry {
+                return Some(entry["address"].as_str()?.to_owned());
+            }
+            // It may have ended right after having told; what it told comes by another thread.
+            assert!(!ended, "the worker ended: {:#?}", worker.logs());
+            ended = worker.child.try_wait().unwrap().is_some();
+            None
         });
         worker
     }

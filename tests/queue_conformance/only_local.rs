@@ -1,5 +1,7 @@
 //! What only the local queue can show: processes that die or hang, and a damaged file.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -10,10 +12,26 @@ use super::*;
 
 /// Names the queue's file to [`the_other_process`].
 const QUEUE: &str = "CUTOUT_TEST_QUEUE";
-/// What [`the_other_process`] does: `hold` or `work`.
+/// What [`the_other_process`] does: `hold`, `work`, `churn`, or `publish NAME`.
 const ROLE: &str = "CUTOUT_TEST_ROLE";
 /// Milliseconds of its leases.
 const LEASE: &str = "CUTOUT_TEST_LEASE_MS";
+
+fn process(queue: &Path, role: &str, lease: Duration) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([
+            "--exact",
+            "only_local::the_other_process",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(QUEUE, queue)
+        .env(ROLE, role)
+        .env(LEASE, lease.as_millis().to_string())
+        .stderr(Stdio::null());
+    command
+}
 
 /// Another worker, as a process of its own that can be killed.
 struct Other {
@@ -25,19 +43,9 @@ struct Other {
 
 impl Other {
     fn start(queue: &Path, role: &str, lease: Duration) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "only_local::the_other_process",
-                "--ignored",
-                "--nocapture",
-            ])
-            .env(QUEUE, queue)
-            .env(ROLE, role)
-            .env(LEASE, lease.as_millis().to_string())
+        let mut child = process(queue, role, lease)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let input = child.stdin.take();
@@ -78,14 +86,21 @@ impl Drop for Other {
 async fn the_other_process() {
     let env = |name| std::env::var(name).unwrap();
     let queue = LocalQueue::open(env(QUEUE)).unwrap();
+    let role = env(ROLE);
+    // The harness has begun a line of its own.
+    println!();
+    if let Some(name) = role.strip_prefix("publish ") {
+        return publish_for_ever(&queue, name).await;
+    }
     let config = LocalIngressConfig {
         lease: Duration::from_millis(env(LEASE).parse().unwrap()),
         ..LocalIngressConfig::default()
     };
+    if role == "churn" {
+        return churn(&queue, config).await;
+    }
     let mut consumer: Box<dyn Ingress> = Box::new(queue.ingress(config).unwrap());
-    // The harness has begun a line of its own.
-    println!();
-    match env(ROLE).as_str() {
+    match role.as_str() {
         "hold" => {
             let mut held = Vec::new();
             for _ in 0..3 {
@@ -109,6 +124,211 @@ async fn the_other_process() {
                 println!("acked {}", delivery.message.id);
             }
         }
+    }
+}
+
+/// Publishes numbered messages and tells each that the queue has confirmed.
+async fn publish_for_ever(queue: &LocalQueue, name: &str) {
+    for number in 0.. {
+        let data = format!("{name}-{number}");
+        queue.publish(text(&data)).await.unwrap();
+        println!("confirmed {data}");
+    }
+}
+
+/// Takes messages and answers them in every way, and tells before and after.
+async fn churn(queue: &LocalQueue, config: LocalIngressConfig) {
+    let config = LocalIngressConfig {
+        min_backoff: Duration::from_millis(5),
+        max_backoff: Duration::from_millis(20),
+        // Killed over a message more often than this run kills anybody, it is still no dead letter.
+        max_attempts: 100,
+        ..config
+    };
+    let mut consumer: Box<dyn Ingress> = Box::new(queue.ingress(config).unwrap());
+    let mut held = Vec::new();
+    loop {
+        let delivery = next(&mut consumer).await;
+        let data = String::from_utf8(delivery.message.data.to_vec()).unwrap();
+        match fastrand::u8(..10) {
+            0 => delivery.lease.nack().await.unwrap(),
+            1 => delivery.lease.release().await.unwrap(),
+            2 => held.push(delivery),
+            3 => {
+                println!("burying {data}");
+                let error = Error::new(Code::ImageCorrupt, "cut short");
+                queue.publish_result(&result(&data)).await.unwrap();
+                queue.dead_letter(&delivery.message, &error).await.unwrap();
+                println!("buried {data}");
+                delivery.lease.ack().await.unwrap();
+            }
+            _ => {
+                println!("acking {data}");
+                delivery.lease.ack().await.unwrap();
+                println!("acked {data}");
+            }
+        }
+        if held.len() > 3 {
+            held.clear();
+        }
+    }
+}
+
+/// What killed processes have written down, by the first word of the line.
+#[derive(Default)]
+struct Told(BTreeMap<String, BTreeSet<String>>);
+
+impl Told {
+    fn read(&mut self, path: &Path) {
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            if let Some((word, data)) = line.split_once(' ') {
+                let said = self.0.entry(word.to_owned()).or_default();
+                said.insert(data.to_owned());
+            }
+        }
+    }
+
+    fn of(&self, word: &str) -> BTreeSet<String> {
+        self.0.get(word).cloned().unwrap_or_default()
+    }
+}
+
+/// How often each message is in a table.
+fn contents(queue: &Path, table: &str) -> BTreeMap<String, u32> {
+    let connection = rusqlite::Connection::open(queue).unwrap();
+    let query = format!("SELECT CAST(data AS TEXT) FROM {table}");
+    let mut statement = connection.prepare(&query).unwrap();
+    let mut counts = BTreeMap::new();
+    for data in statement.query_map([], |row| row.get(0)).unwrap() {
+        *counts.entry(data.unwrap()).or_default() += 1;
+    }
+    counts
+}
+
+fn integrity(queue: &Path) -> String {
+    let connection = rusqlite::Connection::open(queue).unwrap();
+    let check = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0));
+    check.unwrap()
+}
+
+/// `kill -9` at any moment of publishing, leasing, acking and burying.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_killed_no_confirmed_message_is_lost_and_none_comes_to_be_twice() {
+    const ROUNDS: u64 = 8;
+    let subject = Subject::local().await;
+    let Subject::Local { folder, .. } = &subject else {
+        unreachable!("only local");
+    };
+    let path = path(&subject);
+    let mut told = Told::default();
+    for round in 0..ROUNDS {
+        let mut children = Vec::new();
+        let publishers = (0..2).map(|i| format!("publish {round}-{i}"));
+        let roles = publishers.chain(["churn", "churn"].map(str::to_owned));
+        for (number, role) in roles.enumerate() {
+            let lines = folder.path().join(format!("said-{round}-{number}"));
+            let mut command = process(&path, &role, Duration::from_secs(600));
+            command.stdout(File::create(&lines).unwrap());
+            children.push((command.spawn().unwrap(), lines));
+        }
+        // Killed when they are at work, one after the other, at other moments each time.
+        let at_work = |lines: &Path| std::fs::metadata(lines).is_ok_and(|said| said.len() > 100);
+        let begun = Instant::now();
+        while !children.iter().any(|(_, lines)| at_work(lines)) {
+            assert!(begun.elapsed() < PATIENCE, "nobody works");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        fastrand::shuffle(&mut children);
+        for (child, lines) in &mut children {
+            tokio::time::sleep(Duration::from_micros(fastrand::u64(..250_000))).await;
+            child.kill().unwrap();
+            child.wait().unwrap();
+            told.read(lines);
+        }
+        assert_eq!(integrity(&path), "ok", "after round {round}");
+    }
+
+    let (messages, dead) = (contents(&path, "messages"), contents(&path, "dead_letters"));
+    let (confirmed, acking) = (told.of("confirmed"), told.of("acking"));
+    let (burying, buried) = (told.of("burying"), told.of("buried"));
+    println!(
+        "{} confirmed, {} acked, {} buried, {} left",
+        confirmed.len(),
+        told.of("acked").len(),
+        buried.len(),
+        messages.len()
+    );
+    assert!(confirmed.len() > 100, "too few to mean anything");
+    for data in &confirmed {
+        let somewhere = messages.contains_key(data) || dead.contains_key(data);
+        assert!(somewhere || acking.contains(data), "{data} is lost");
+    }
+    for (data, times) in &messages {
+        assert_eq!(*times, 1, "{data} came to be twice");
+    }
+    for data in told.of("acked") {
+        assert!(!messages.contains_key(&data), "{data} came back");
+    }
+    for data in &buried {
+        assert!(dead.contains_key(data), "the dead letter of {data} is lost");
+    }
+    for data in dead.keys() {
+        assert!(burying.contains(data), "{data} was buried by nobody");
+    }
+    // Nothing of what the dead held stays away.
+    let mut consumer = subject.consumer();
+    for _ in 0..messages.len() {
+        next(&mut consumer).await.lease.ack().await.unwrap();
+    }
+    assert_eq!(queue(&subject).backlog().await.unwrap().messages, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_a_locked_queue_did_not_take_are_written_when_it_takes_any() {
+    let subject = Subject::local().await;
+    for data in ["acked", "nacked"] {
+        subject.publish(data).await;
+    }
+    let mut consumer = subject.consumer();
+    let (first, second) = (next(&mut consumer).await, next(&mut consumer).await);
+    let stranger = rusqlite::Connection::open(path(&subject)).unwrap();
+    stranger.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let answers = [first.lease.ack().await, second.lease.nack().await];
+    for answer in answers {
+        let error = answer.unwrap_err();
+        assert_eq!(error.code(), Code::QueueUnavailable);
+        assert!(error.message().contains("locked"), "{error}");
+    }
+    stranger.execute_batch("ROLLBACK").unwrap();
+    // Their leases would last ten minutes.
+    let again = next(&mut consumer).await;
+    assert_eq!(again.message.data, "nacked");
+    assert_eq!(again.message.attempt, 2);
+    assert_eq!(queue(&subject).backlog().await.unwrap().messages, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_whose_file_is_deleted_or_replaced_is_lost() {
+    for replaced in [false, true] {
+        let subject = Subject::local().await;
+        let path = path(&subject);
+        subject.publish("rex").await;
+        let mut consumer = subject.consumer();
+        next(&mut consumer).await.lease.ack().await.unwrap();
+        subject.egress().probe().await.unwrap();
+        for ending in ["", "-wal", "-shm"] {
+            let mut file = path.clone().into_os_string();
+            file.push(ending);
+            std::fs::remove_file(file).unwrap();
+        }
+        let newer = replaced.then(|| LocalQueue::open(&path).unwrap());
+        let probed = subject.egress().probe().await.unwrap_err();
+        assert_eq!(probed.code(), Code::QueueLost);
+        let told = tokio::time::timeout(PATIENCE, consumer.next()).await;
+        let error = told.unwrap().err().expect("nothing can come any more");
+        assert_eq!(error.code(), Code::QueueLost);
+        assert!(error.message().contains("deleted or replaced"), "{error}");
+        drop(newer);
     }
 }
 

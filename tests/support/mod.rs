@@ -12,6 +12,8 @@
 // Each test binary uses the part of this module that it needs.
 #![allow(dead_code, unused_imports)]
 
+pub mod chaos;
+pub mod disk;
 pub mod fake_gcs;
 pub mod link;
 pub mod process;

@@ -22,6 +22,9 @@ use crate::job::{JobResult, Timings};
 /// for a restart to seem immediate, seldom enough to cost nothing.
 const FUNERAL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often old results are forgotten: a worker may run for months.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
 /// The extension of leases never spins, whatever the configured lease.
 const SHORTEST_PULSE: Duration = Duration::from_millis(10);
 
@@ -62,6 +65,9 @@ pub struct LocalIngress {
     claim: Option<JoinHandle<Result<Option<Delivery>>>>,
 }
 
+/// What to do with the message of a lease; how many messages that concerned.
+type Answer = fn(&Connection, &str) -> rusqlite::Result<usize>;
+
 /// What the ingress and the leases that it handed out share.
 struct Consumer {
     queue: LocalQueue,
@@ -71,8 +77,12 @@ struct Consumer {
     /// Tokens of unanswered deliveries.
     held: Mutex<HashSet<String>>,
     last_funeral: Mutex<Option<Instant>>,
+    /// When old results were last forgotten; the queue did so when it was opened.
+    last_forgotten: Mutex<Instant>,
     /// Answers being written.
     answers: TaskTracker,
+    /// Answers that could not be written, by the token of their lease: the disk was full, say.
+    late: Mutex<Vec<(String, Answer)>>,
     /// Who wants to hear of messages that were delivered too often.
     on_burial: OnceLock<BurialHook>,
 }
@@ -103,7 +113,9 @@ impl LocalIngress {
             owners,
             held: Mutex::default(),
             last_funeral: Mutex::default(),
+            last_forgotten: Mutex::new(Instant::now()),
             answers: TaskTracker::new(),
+            late: Mutex::default(),
             on_burial: OnceLock::new(),
         });
         tokio::spawn(keep_alive(
@@ -165,9 +177,13 @@ impl Ingress for LocalIngress {
         let written = tokio::time::timeout(CLOSE_TIMEOUT, consumer.answers.wait()).await;
 
         let tokens: Vec<_> = lock(&consumer.held).drain().collect();
+        let late = std::mem::take(&mut *lock(&consumer.late));
         let given_back = consumer
             .queue
             .transaction("take back messages", move |transaction| {
+                for (token, answer) in &late {
+                    answer(transaction, token)?;
+                }
                 tokens
                     .iter()
                     // Closing is the worker's decision, not the job's failure.
@@ -236,6 +252,7 @@ impl Consumer {
     /// Takes the next available message, if there is one. Blocks.
     fn claim(self: Arc<Self>) -> Result<Option<Delivery>> {
         self.bury_owners()?;
+        self.answer_late()?;
         loop {
             let taken = self
                 .queue
@@ -308,6 +325,8 @@ impl Consumer {
             }
             *last = Some(Instant::now());
         }
+        self.queue.shared.check_file()?;
+        self.forget_old_results()?;
         self.queue
             .shared
             .with("free the leases of the dead", |connection| {
@@ -336,17 +355,59 @@ impl Consumer {
             })
     }
 
-    /// Writes an answer; `false` when the lease had been lost to somebody else.
+    fn forget_old_results(&self) -> Result<()> {
+        {
+            let mut last = lock(&self.last_forgotten);
+            if last.elapsed() < FORGET_INTERVAL {
+                return Ok(());
+            }
+            *last = Instant::now();
+        }
+        self.queue.shared.forget_old_results()
+    }
+
+    /// Writes the answers that could not be written before, without which their messages would
+    /// stay away until their leases end.
+    fn answer_late(&self) -> Result<()> {
+        // Cloned, as they are late for another time if they cannot be written now either.
+        let late = lock(&self.late).clone();
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.queue.shared.with("take answers", |connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for (token, answer) in &late {
+                answer(&transaction, token)?;
+            }
+            transaction.commit()
+        })?;
+        lock(&self.late).drain(..late.len());
+        Ok(())
+    }
+
+    /// Writes an answer; `false` when the lease had been lost to somebody else. If it cannot be
+    /// written now, `otherwise` is what is written as soon as anything can be.
     async fn answer(
         self: &Arc<Self>,
         doing: &'static str,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize> + Send + 'static,
+        token: String,
+        otherwise: Answer,
+        work: impl FnOnce(&Transaction<'_>, &str) -> rusqlite::Result<usize> + Send + 'static,
     ) -> Result<bool> {
         let consumer = Arc::clone(self);
         // Tracked and detached: an answer that was begun is finished even if nobody waits.
-        let task = self
-            .answers
-            .spawn(async move { consumer.queue.transaction(doing, work).await });
+        let task = self.answers.spawn(async move {
+            let of = token.clone();
+            let written = consumer
+                .queue
+                .transaction(doing, move |transaction| work(transaction, &of))
+                .await;
+            if written.is_err() {
+                lock(&consumer.late).push((token, otherwise));
+            }
+            written
+        });
         let changed = task.await.map_err(|e| {
             Error::new(Code::Internal, format!("the local queue could not {doing}")).caused_by(e)
         })?;
@@ -426,6 +487,13 @@ fn bury_leased(transaction: &Transaction<'_>, token: &str) -> rusqlite::Result<u
     }
 }
 
+/// Done with the message.
+fn ack(connection: &Connection, token: &str) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached("DELETE FROM messages WHERE lease_token = ?1")?
+        .execute([token])
+}
+
 /// Makes a delivered message available at once, as if its lease had ended.
 fn give_back(connection: &Connection, token: &str) -> rusqlite::Result<usize> {
     connection
@@ -434,6 +502,19 @@ fn give_back(connection: &Connection, token: &str) -> rusqlite::Result<usize> {
              WHERE lease_token = ?1",
         )?
         .execute([token])
+}
+
+/// As [`release`], but available only after `wait` and up to half as much again by chance.
+fn postpone(connection: &Connection, token: &str, wait: i64) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "UPDATE messages SET
+                 attempt = max(attempt - 1, 0),
+                 available_at = ?1 + abs(random() % (?2 + 1)),
+                 lease_token = NULL, lease_owner = NULL
+             WHERE lease_token = ?3",
+        )?
+        .execute(params![now_ms() + wait, wait / 2, token])
 }
 
 /// As [`give_back`], and as if the delivery had not been made: the attempt is taken back too.
@@ -493,10 +574,8 @@ impl Lease for LocalLease {
         let token = self.settle();
         let acked = self
             .consumer
-            .answer("ack a message", move |transaction| {
-                transaction
-                    .prepare_cached("DELETE FROM messages WHERE lease_token = ?1")?
-                    .execute([token])
+            .answer("ack a message", token, ack, |transaction, token| {
+                ack(transaction, token)
             })
             .await?;
         // The next message of the same ordering key may have waited for this ack.
@@ -510,22 +589,27 @@ impl Lease for LocalLease {
         let last = self.attempt >= self.consumer.config.max_attempts;
         let nacked = self
             .consumer
-            .answer("nack a message", move |transaction| {
-                if last {
-                    return bury_leased(transaction, &token);
-                }
-                // Up to half as much again by chance, lest messages that failed together, say
-                // because the disk was full, come back together for ever.
-                let wait = millis(wait);
-                transaction
-                    .prepare_cached(
-                        "UPDATE messages SET
+            .answer(
+                "nack a message",
+                token,
+                give_back,
+                move |transaction, token| {
+                    if last {
+                        return bury_leased(transaction, token);
+                    }
+                    // Up to half as much again by chance, lest messages that failed together, say
+                    // because the disk was full, come back together for ever.
+                    let wait = millis(wait);
+                    transaction
+                        .prepare_cached(
+                            "UPDATE messages SET
                              available_at = ?1 + abs(random() % (?2 + 1)),
                              lease_token = NULL, lease_owner = NULL
                          WHERE lease_token = ?3",
-                    )?
-                    .execute(params![now_ms() + wait, wait / 2, token])
-            })
+                        )?
+                        .execute(params![now_ms() + wait, wait / 2, token])
+                },
+            )
             .await?;
         if !nacked {
             return Err(self.lost());
@@ -536,13 +620,31 @@ impl Lease for LocalLease {
         Ok(())
     }
 
+    async fn postpone(mut self: Box<Self>) -> Result<()> {
+        let token = self.settle();
+        let wait = millis(self.consumer.config.min_backoff);
+        let postponed = self
+            .consumer
+            .answer(
+                "postpone a message",
+                token,
+                release,
+                move |transaction, token| postpone(transaction, token, wait),
+            )
+            .await?;
+        if postponed { Ok(()) } else { Err(self.lost()) }
+    }
+
     async fn release(mut self: Box<Self>) -> Result<()> {
         let token = self.settle();
         let released = self
             .consumer
-            .answer("take back a message", move |transaction| {
-                release(transaction, &token)
-            })
+            .answer(
+                "take back a message",
+                token,
+                release,
+                |transaction, token| release(transaction, token),
+            )
             .await?;
         self.consumer.queue.shared.messages.notify_waiters();
         if released { Ok(()) } else { Err(self.lost()) }
@@ -562,10 +664,11 @@ impl Drop for LocalLease {
             match shared.with("take back a message", |c| give_back(c, &token)) {
                 Ok(_) => shared.messages.notify_waiters(),
                 Err(error) => {
+                    lock(&consumer.late).push((token, give_back));
                     tracing::warn!(
                         message_id = id,
                         error = error.chain(),
-                        "could not give a message back; it comes again when its lease ends"
+                        "could not give a message back; trying again, else it comes when its lease ends"
                     );
                 }
             }

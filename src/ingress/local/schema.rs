@@ -1,5 +1,7 @@
 //! The local queue's database: its file, its tables, and what its errors mean.
 
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -58,6 +60,45 @@ const TABLES: &str = "
         generation  INTEGER NOT NULL
     ) WITHOUT ROWID;
 ";
+
+/// Which file it is, under whatever name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The file that has this name now.
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Self {
+                device: metadata.dev(),
+                inode: metadata.ino(),
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(replaced(path).caused_by(e)),
+            Err(e) => Err(Error::new(
+                Code::QueueUnavailable,
+                format!(
+                    "the local queue {} cannot be looked at; it is tried again",
+                    path.display()
+                ),
+            )
+            .caused_by(e)),
+        }
+    }
+}
+
+/// The queue's file lost its name to nothing or to another file.
+pub(super) fn replaced(path: &Path) -> Error {
+    Error::new(
+        Code::QueueLost,
+        format!(
+            "the local queue {} was deleted or replaced while it was open: start again, and publish again what had no result",
+            path.display()
+        ),
+    )
+}
 
 /// Opens the database, creating file, folder and tables where there are none.
 pub(super) fn connect(path: &Path) -> Result<Connection> {
@@ -182,7 +223,7 @@ pub(super) fn explain(doing: &str, path: &Path, error: rusqlite::Error) -> Error
         ),
         Some(ErrorCode::DiskFull) => (
             Code::QueueUnavailable,
-            format!("the disk of the local queue {path} is full: make room, it is tried again"),
+            format!("the disk of the local queue {path} is full: make room on it"),
         ),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             Code::QueueUnavailable,
@@ -242,6 +283,27 @@ mod tests {
             Code::QueueLost
         );
         assert_eq!(refused(folder.path()).code(), Code::QueueLost);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such_and_passes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        let connection = connect(&path).unwrap();
+        let pages = pragma(&connection, "page_count").unwrap();
+        connection
+            .pragma_update(None, "max_page_count", pages)
+            .unwrap();
+        let publish =
+            "INSERT INTO results (job_id, published, data) VALUES ('j', 0, zeroblob(9999))";
+        let error = connection.execute(publish, []).unwrap_err();
+        let error = explain("take a result", &path, error);
+        assert_eq!(error.code(), Code::QueueUnavailable);
+        assert!(error.message().contains("is full: make room"), "{error}");
+        connection
+            .pragma_update(None, "max_page_count", pages + 9)
+            .unwrap();
+        connection.execute(publish, []).unwrap();
     }
 
     #[test]

@@ -34,8 +34,12 @@ pub(super) fn writing(name: &str, error: io::Error) -> Error {
             Code::StorageUnavailable,
             "no space is left; free some, it is tried again",
         ),
-        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => (
-            Code::StorageUnavailable,
+        ErrorKind::ReadOnlyFilesystem => (
+            Code::StorageForbidden,
+            "the file system is read-only; mount it for writing, it is tried again",
+        ),
+        ErrorKind::PermissionDenied => (
+            Code::StorageForbidden,
             "the directory is not writable by the worker's user; mend its permissions, it is tried again",
         ),
         _ => (Code::StorageUnavailable, "it is tried again"),
@@ -76,15 +80,27 @@ mod tests {
 
     #[test]
     fn a_full_disk_and_a_read_only_directory_are_tried_again_and_say_what_to_do() {
-        for (kind, words) in [
-            (ErrorKind::StorageFull, "no space"),
-            (ErrorKind::QuotaExceeded, "no space"),
-            (ErrorKind::ReadOnlyFilesystem, "not writable"),
-            (ErrorKind::PermissionDenied, "not writable"),
-            (ErrorKind::Other, "tried again"),
+        for (kind, code, words) in [
+            (ErrorKind::StorageFull, Code::StorageUnavailable, "no space"),
+            (
+                ErrorKind::QuotaExceeded,
+                Code::StorageUnavailable,
+                "no space",
+            ),
+            (
+                ErrorKind::ReadOnlyFilesystem,
+                Code::StorageForbidden,
+                "read-only",
+            ),
+            (
+                ErrorKind::PermissionDenied,
+                Code::StorageForbidden,
+                "not writable",
+            ),
+            (ErrorKind::Other, Code::StorageUnavailable, "tried again"),
         ] {
             let error = writing("a.png", kind.into());
-            assert_eq!(error.code(), Code::StorageUnavailable, "{kind}");
+            assert_eq!(error.code(), code, "{kind}");
             assert_eq!(error.class(), Class::Retryable, "{kind}");
             assert!(error.message().contains(words), "{error}");
             assert!(error.message().contains("a.png"), "{error}");

@@ -3,6 +3,7 @@
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -15,6 +16,8 @@ use crate::object::{Generation, ObjectName, RESERVED_DIR};
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
+    /// Bytes of the write that last found no room; 0 when there was room since.
+    needed: AtomicU64,
 }
 
 impl Root {
@@ -32,7 +35,20 @@ impl Root {
         };
         fs::create_dir_all(&path).map_err(refuse)?;
         let path = fs::canonicalize(&path).map_err(refuse)?;
-        Ok(Self { path })
+        Ok(Self {
+            path,
+            needed: AtomicU64::new(0),
+        })
+    }
+
+    /// A write of so many bytes found no room; or, with 0, there is room again.
+    pub(super) fn set_needed(&self, bytes: u64) {
+        self.needed.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How much room was last missing.
+    pub(super) fn needed(&self) -> u64 {
+        self.needed.load(Ordering::Relaxed)
     }
 
     /// The root itself, canonical.

@@ -1,7 +1,7 @@
 //! Writing: stage, describe, then make visible in one step.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
@@ -10,12 +10,16 @@ use super::failure;
 use super::root::{Root, create_dirs, generation_of, sync_dir, time_of};
 use super::sidecar::{self, Sidecar};
 use crate::crash::crash_point;
-use crate::error::{Code, Error, Result};
+use crate::error::{Class, Code, Error, Result};
 use crate::object::{Generation, ObjectName};
 use crate::store::{NewObject, ObjectMeta, Precondition, Written};
 
 /// The coarsest modification time of a file system in use (FAT's, in the steps of two seconds).
 const COARSEST_TIME: Duration = Duration::from_secs(2);
+
+/// The most that a probe writes to see whether there is room again. A disk on which this much fits is
+/// not full, and an output that still does not fit is a case of its own.
+const LARGEST_PROBE: u64 = 64 << 20;
 
 /// Writes an object if the precondition holds; durable and described when this returns.
 ///
@@ -38,8 +42,13 @@ pub(super) fn write(
     if !holds(precondition, root.live(key)?) {
         return Ok(Written::Conflict);
     }
-    let writing = |e: io::Error| failure::writing(key, e);
-    let staged = stage(root, &object.body).map_err(writing)?;
+    let writing = |e: io::Error| {
+        if is_full(&e) {
+            root.set_needed(object.body.len() as u64);
+        }
+        failure::writing(key, e)
+    };
+    let staged = stage(root, |file| file.write_all(&object.body)).map_err(writing)?;
     crash_point!("output_staged");
 
     let _lock = root.lock(key).map_err(writing)?;
@@ -86,8 +95,9 @@ pub(super) fn write(
     }))
 }
 
-/// Checks that objects can be written here.
-pub(super) fn probe(root: &Root) -> Result<()> {
+/// Checks that objects can be written here, and into the folder of outputs: with as much room as
+/// the last write wanted that found none, since a few bytes always fit somewhere.
+pub(super) fn probe(root: &Root, outputs: &str) -> Result<()> {
     let what = root.path().display().to_string();
     if !root.path().is_dir() {
         return Err(Error::new(
@@ -95,15 +105,39 @@ pub(super) fn probe(root: &Root) -> Result<()> {
             format!("the store's directory {what} is gone"),
         ));
     }
-    stage(root, b"probe").map(drop).map_err(|e| {
-        Error::new(
-            Code::StorageUnavailable,
-            format!(
-                "nothing can be written to the store's directory {what}: free space on it, or mend its permissions"
-            ),
-        )
-        .caused_by(e)
-    })
+    let needed = root.needed().min(LARGEST_PROBE);
+    stage(root, |file| write_zeros(file, needed.max(1))).map_err(|e| refused(&what, e))?;
+    let folder = root.path().join(outputs);
+    create_dirs(&folder)
+        .and_then(|()| tempfile::tempfile_in(&folder))
+        .map_err(|e| refused(&folder.display().to_string(), e))?;
+    root.set_needed(0);
+    Ok(())
+}
+
+/// Nothing can be written to a directory of the store. Whatever the reason, it is the operator's to
+/// mend, and no fault of a job.
+fn refused(what: &str, error: io::Error) -> Error {
+    let error = failure::writing(what, error);
+    if error.class() == Class::Retryable {
+        return error;
+    }
+    Error::new(
+        Code::StorageUnavailable,
+        format!("nothing can be written to {what}: see what is in the way"),
+    )
+    .caused_by(error)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn write_zeros(file: &mut File, bytes: u64) -> io::Result<()> {
+    io::copy(&mut io::repeat(0).take(bytes), file).map(drop)
 }
 
 fn holds(precondition: Precondition, live: Option<Generation>) -> bool {
@@ -113,9 +147,9 @@ fn holds(precondition: Precondition, live: Option<Generation>) -> bool {
     }
 }
 
-/// Writes content to a file that nobody sees yet; the content is durable when this returns.
+/// Fills a file that nobody sees yet; the content is durable when this returns.
 /// The file is locked for as long as its writer lives, which keeps the sweep away.
-fn stage(root: &Root, body: &[u8]) -> io::Result<NamedTempFile> {
+fn stage(root: &Root, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<NamedTempFile> {
     create_dirs(&root.staging())?;
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -128,7 +162,7 @@ fn stage(root: &Root, body: &[u8]) -> io::Result<NamedTempFile> {
     builder.permissions(permissions);
     let mut file = builder.prefix("object-").tempfile_in(root.staging())?;
     file.as_file().lock()?;
-    file.write_all(body)?;
+    fill(file.as_file_mut())?;
     file.as_file().sync_all()?;
     Ok(file)
 }
