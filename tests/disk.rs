@@ -41,9 +41,12 @@ fn publish(root: &Path, args: &[&str]) -> Output {
 /// Puts photos where no inbox sees them, and names them.
 fn photos(root: &Path, count: usize) -> Vec<String> {
     fs::create_dir_all(root.join("photos")).unwrap();
-    let names: Vec<_> = (0..count).map(|i| format!("photos/cat-{i}.jpg")).collect();
+    let names: Vec<_> = (0..count)
+        .map(|i| format!("photos/coffee-{i}.jpg"))
+        .collect();
     for name in &names {
-        fs::copy(file("samples/cat.jpg"), root.join(name)).unwrap();
+        // Its cut-out takes 520 KiB.
+        fs::copy(file("samples/coffee.jpg"), root.join(name)).unwrap();
     }
     names
 }
@@ -128,11 +131,13 @@ fn a_disk_that_fills_up_holds_the_jobs_back_and_loses_none() {
             let disk = SmallDisk::mount(64 * MIB);
             let root = disk.path();
             let names = photos(root, 6);
-            let worker = Worker::start(worker(root)).ready();
+            let mut one_at_a_time = worker(root);
+            one_at_a_time.args(["--max-jobs", "1"]);
+            let worker = Worker::start(one_at_a_time).ready();
             // Room for the queue's own small writes, and not for an output.
             worker.signal("STOP");
             publish_all(root, &names);
-            disk.leave(96 << 10);
+            disk.leave(384 << 10);
             worker.signal("CONT");
 
             let why = degraded(&worker);
