@@ -221,6 +221,11 @@ impl Slot {
         }
     }
 
+    fn is_ready(&self) -> bool {
+        let worker = self.worker.as_ref();
+        worker.is_some_and(|worker| worker.get("/startup").0 == 200)
+    }
+
     fn look(&mut self, cloud: &Cloud) {
         let Some(worker) = &mut self.worker else {
             return;
@@ -250,10 +255,12 @@ impl Run {
     /// One fault of the schedule, from its beginning to its end.
     async fn fault(&mut self) {
         let moment = Duration::from_millis(self.random.u64(500..2500));
+        let slot = &mut self.slots[self.random.usize(..2)];
         match self.random.u8(..12) {
+            // Who is killed as soon as it has started works on nothing, and proves nothing.
+            0..=3 if !slot.is_ready() => tokio::time::sleep(moment).await,
             0..=2 => {
                 self.account.note("kill -9 of a worker");
-                let slot = &mut self.slots[self.random.usize(..2)];
                 if let Some(worker) = slot.worker.take() {
                     worker.kill();
                 }
@@ -262,7 +269,6 @@ impl Run {
             }
             3 => {
                 self.account.note("SIGTERM to a worker");
-                let slot = &mut self.slots[self.random.usize(..2)];
                 if let Some(mut worker) = slot.worker.take() {
                     worker.signal("TERM");
                     tokio::task::block_in_place(|| worker.exit());
