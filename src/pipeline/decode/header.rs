@@ -118,6 +118,8 @@ pub struct Header {
     pub bytes_per_pixel: u32,
     /// Whether the source has transparency.
     pub alpha: bool,
+    /// Whether the pixels are, or may be, JPEGs: a TIFF may hold one in each strip or tile.
+    pub in_jpeg: bool,
 }
 
 impl Header {
@@ -178,7 +180,11 @@ impl Header {
             // A frame smaller than the screen is decoded apart.
             SourceFormat::Gif => 4,
             // The TIFF decoder fills its own buffer (CMYK: four samples) before ours.
-            SourceFormat::Tiff => u64::from(self.bytes_per_pixel) * 4 / 3 + 1,
+            // A JPEG in it has samples of its own, and coefficients as above.
+            SourceFormat::Tiff => {
+                let jpeg = if self.in_jpeg { 4 } else { 0 };
+                u64::from(self.bytes_per_pixel) * 4 / 3 + 1 + u64::from(self.bytes_per_pixel) * jpeg
+            }
             // Row by row.
             SourceFormat::Png | SourceFormat::Bmp => 0,
         }

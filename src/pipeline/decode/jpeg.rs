@@ -93,6 +93,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header> {
         orientation,
         bytes_per_pixel: samples.channels(),
         alpha: false,
+        in_jpeg: true,
     })
 }
 

@@ -26,14 +26,6 @@ fn open<'a>(
         SourceFormat::Bmp => ImageFormat::Bmp,
         SourceFormat::Tiff => ImageFormat::Tiff,
     };
-    if format == SourceFormat::Tiff
-        && let Some((tag, count)) = tiff::tag_with_too_many_values(bytes)
-    {
-        return Err(Error::new(
-            Code::ImageCorrupt,
-            format!("the TIFF is damaged: its tag {tag} claims {count} values; upload it again"),
-        ));
-    }
     if format == SourceFormat::WebP
         && let Some(claim) = webp::false_claim(bytes)
     {
@@ -51,6 +43,7 @@ fn open<'a>(
 
 /// The header alone.
 pub(super) fn header(bytes: &[u8], format: SourceFormat) -> Result<Header> {
+    let in_jpeg = format == SourceFormat::Tiff && is_bounded_tiff_of_jpegs(bytes)?;
     let mut decoder = open(bytes, format, METADATA_BYTES)?;
     let (width, height) = decoder.dimensions();
     let color = decoder.color_type();
@@ -66,7 +59,25 @@ pub(super) fn header(bytes: &[u8], format: SourceFormat) -> Result<Header> {
         orientation,
         bytes_per_pixel: u32::from(color.bytes_per_pixel()),
         alpha: color.has_alpha(),
+        in_jpeg,
     })
+}
+
+/// Whether a TIFF may hold its pixels as JPEGs; an error where its decoder would allocate more, or
+/// take longer, than the picture justifies.
+fn is_bounded_tiff_of_jpegs(bytes: &[u8]) -> Result<bool> {
+    let directory = tiff::Directory::of(bytes);
+    let damage = if let Some((tag, count)) = directory.excess {
+        format!("its tag {tag} claims {count} values")
+    } else if let Some((width, height)) = directory.oversized_jpeg(bytes) {
+        format!("it holds a JPEG of {width}×{height} pixels, larger than its place")
+    } else {
+        return Ok(directory.jpeg);
+    };
+    Err(Error::new(
+        Code::ImageCorrupt,
+        format!("the TIFF is damaged: {damage}; upload it again"),
+    ))
 }
 
 /// The stored pixels as sRGB, not yet turned upright.

@@ -394,6 +394,21 @@ fn what_is_no_photo_is_called_what_it_looks_like() {
 }
 
 #[test]
+fn a_tiff_of_jpegs_is_read_and_reserves_memory_for_them() {
+    let bytes = include_bytes!("../../../fuzz/corpus/decode/jpeg.tiff");
+    let limits = Limits::default();
+    let header = sniff(bytes, &limits).unwrap();
+    assert!(header.in_jpeg);
+    let photo = decode(bytes, &header, &limits).unwrap();
+    assert_eq!((photo.width, photo.height), (24, 18));
+    let raw = Header {
+        in_jpeg: false,
+        ..header.clone()
+    };
+    assert!(header.decode_bytes() > raw.decode_bytes());
+}
+
+#[test]
 fn bombs_are_refused_by_their_header() {
     // A PNG of 30000×30000 in a few hundred bytes: header and an empty IDAT are enough.
     let mut bomb = Vec::new();
