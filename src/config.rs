@@ -260,7 +260,7 @@ pub struct WorkerArgs {
     #[arg(long, env = "CUTOUT_DRAIN_TIMEOUT", default_value = "8s", value_name = "DURATION", value_parser = duration)]
     pub drain_timeout: Duration,
 
-    /// A run of the network that takes longer than this is stuck: /health answers 503; after twice as long the worker ends
+    /// A run of the network that takes longer than this is stuck: /health answers 503
     #[arg(long, env = "CUTOUT_STUCK_AFTER", default_value = "120s", value_name = "DURATION", value_parser = duration)]
     pub stuck_after: Duration,
 

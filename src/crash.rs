@@ -10,7 +10,6 @@ pub const POINTS: &[&str] = &[
     "job_admitted",
     "photo_downloaded",
     "photo_decoded",
-    "engine_running",
     "matte_inferred",
     "picture_composed",
     "output_encoded",

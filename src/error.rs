@@ -103,8 +103,6 @@ codes! {
     Internal = "internal", Retryable;
     /// The inference thread is gone or the accelerator's context is poisoned.
     EngineDead = "engine_dead", Fatal;
-    /// One run of the network has taken so long that it will not end: a hung driver or GPU.
-    EngineStuck = "engine_stuck", Fatal;
     /// The model file is missing, has the wrong checksum or does not fit its manifest.
     ModelInvalid = "model_invalid", Fatal;
     /// The execution provider asked for cannot be used.

@@ -61,15 +61,12 @@ impl Worker {
         let places = Arc::new(Semaphore::new(worker.max_jobs));
         let (tasks, give_up) = (TaskTracker::new(), CancellationToken::new());
         let (fatal, mut fatalities) = mpsc::channel::<Error>(1);
-        let side = worker.side.clone();
-        let mut stuck = std::pin::pin!(stuck_engine(&side.health));
 
         let ended = loop {
             let delivery = tokio::select! {
                 biased;
                 () = stop.cancelled() => break Ok(()),
                 Some(error) = fatalities.recv() => break Err(error),
-                error = &mut stuck => break Err(error),
                 next = next_delivery(ingress.as_mut(), &places, &worker.side.health) => next,
             };
             let (delivery, place) = match delivery {
@@ -339,21 +336,6 @@ impl Worker {
             begun.elapsed(),
         );
         Ok(Verdict::Nack)
-    }
-}
-
-/// Waits for a run of the network that will not end. Its thread cannot be stopped, and all jobs
-/// wait for it: another process, perhaps on another machine, is their only chance.
-async fn stuck_engine(health: &Health) -> Error {
-    loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        if let Some(since) = health.hopeless_run(Instant::now()) {
-            let since = since.as_secs();
-            return Error::new(
-                Code::EngineStuck,
-                format!("one run of the network has taken {since} s and does not end"),
-            );
-        }
     }
 }
 

@@ -216,7 +216,6 @@ fn a_panic_costs_one_attempt_of_one_job_and_not_the_worker() {
     for point in [
         "photo_decoded",
         "picture_composed",
-        "output_encoded",
         "job_admitted",
         "result_published",
     ] {
@@ -248,76 +247,6 @@ fn a_panic_costs_one_attempt_of_one_job_and_not_the_worker() {
         let counted = worker.metric("cutout_jobs_total", &["code=\"internal\""]);
         assert_eq!(counted, 1.0, "{point}: the panic is counted");
     }
-}
-
-/// A local worker with one photo in its inbox, and `action` at the beginning of the first run.
-fn with_engine(root: &Path, action: &str, stuck_after: &str) -> Worker {
-    let mut command = local_worker(root);
-    command
-        .args(["--stuck-after", stuck_after])
-        .env("FAILPOINTS", format!("engine_running=1*{action}"));
-    let worker = Worker::start(command).ready();
-    std::fs::copy(file("samples/cat.jpg"), root.join("inbox/cat.jpg")).unwrap();
-    worker
-}
-
-/// Another worker finishes what the one before gave back.
-fn is_finished_by_another(root: &Path) {
-    let _worker = Worker::start(local_worker(root)).ready();
-    wait_until("the cut-out", || {
-        root.join("outbox/cat.cutout.png").exists().then_some(())
-    });
-    wait_until("an empty queue", || {
-        rows(root, "SELECT hex(data) FROM messages")
-            .is_empty()
-            .then_some(())
-    });
-}
-
-#[test]
-fn a_worker_whose_inference_thread_dies_ends_and_says_so() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut worker = with_engine(dir.path(), "panic", "120s");
-    let (code, _) = worker.exit();
-    assert_eq!(code, Some(1));
-    let end = worker.logged("the worker ends").expect("the last words");
-    assert_eq!(end["code"], "engine_dead", "{end:#}");
-    is_finished_by_another(dir.path());
-}
-
-#[test]
-fn a_run_beyond_stuck_after_turns_health_red_and_its_end_turns_it_green() {
-    let dir = tempfile::tempdir().unwrap();
-    let worker = with_engine(dir.path(), "sleep(9000)", "6s");
-    let (status, health) = wait_until("a stuck engine", || {
-        let (status, body) = worker.get("/health");
-        (status != 200).then(|| (status, serde_json::from_str::<Value>(&body).unwrap()))
-    });
-    assert_eq!(status, 503);
-    assert_eq!(health["reason"], "engine_stuck", "{health:#}");
-    assert_eq!(health["status"], "degraded");
-    assert_eq!(health["endpoints"]["processing_available"], false);
-    wait_until("a healthy worker", || {
-        (worker.get_json("/health")["status"] == "healthy").then_some(())
-    });
-    wait_until("the cut-out", || {
-        dir.path()
-            .join("outbox/cat.cutout.png")
-            .exists()
-            .then_some(())
-    });
-}
-
-#[test]
-fn a_run_that_does_not_end_ends_the_worker() {
-    let dir = tempfile::tempdir().unwrap();
-    // Longer than the test's patience: nobody waits for it.
-    let mut worker = with_engine(dir.path(), "sleep(3600000)", "1s");
-    let (code, _) = worker.exit();
-    assert_eq!(code, Some(1), "{:#?}", worker.logs().last());
-    let end = worker.logged("the worker ends").expect("the last words");
-    assert_eq!(end["code"], "engine_stuck", "{end:#}");
-    is_finished_by_another(dir.path());
 }
 
 const BUCKET: &str = "photos";

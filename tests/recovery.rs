@@ -269,3 +269,28 @@ async fn a_worker_whose_subscription_is_deleted_ends_and_says_why() {
     let end = worker.logged("the worker ends").expect("the last words");
     assert_eq!(end["code"], "queue_lost", "{end:#}");
 }
+
+#[test]
+fn a_run_beyond_stuck_after_turns_health_red_and_its_end_turns_it_green() {
+    let dir = tempfile::tempdir().unwrap();
+    // A run of this network takes around a second: every one is "stuck" after 50 ms.
+    let worker = Worker::local(dir.path(), &["--stuck-after", "50ms"]).ready();
+    healthy(&worker);
+    let photo = dir.path().join("inbox/cat.jpg");
+    std::fs::copy(file("samples/cat.jpg"), photo).unwrap();
+    let (status, health) = wait_until("a stuck engine", || {
+        let (status, body) = worker.get("/health");
+        (status != 200).then(|| (status, serde_json::from_str::<Value>(&body).unwrap()))
+    });
+    assert_eq!(status, 503);
+    assert_eq!(health["reason"], "engine_stuck", "{health:#}");
+    assert_eq!(health["status"], "degraded");
+    assert_eq!(health["endpoints"]["processing_available"], false);
+    healthy(&worker);
+    wait_until("the cut-out", || {
+        dir.path()
+            .join("outbox/cat.cutout.png")
+            .exists()
+            .then_some(())
+    });
+}

@@ -120,7 +120,7 @@ impl Unhealthy {
             Self::StartFailed(why) => format!("the worker could not start: {why}"),
             Self::EngineDead => "the inference thread has ended; restart the worker".into(),
             Self::EngineStuck(since) => format!(
-                "one run of the network has taken {} s so far; the worker ends if it goes on",
+                "one run of the network has taken {} s so far; restart the worker if it stays",
                 since.as_secs()
             ),
             Self::QueueLost(why) => format!("the queue is gone: {why}"),
@@ -245,15 +245,6 @@ impl Health {
         known && self.engine_trouble(now).is_none()
     }
 
-    /// How long a run has been going on that will not end by itself: twice as long as it takes
-    /// to count as stuck. `None` while there is hope.
-    pub fn hopeless_run(&self, now: Instant) -> Option<Duration> {
-        match self.engine_trouble(now)? {
-            Unhealthy::EngineStuck(since) if since > 2 * self.stuck_after => Some(since),
-            _ => None,
-        }
-    }
-
     fn engine_trouble(&self, now: Instant) -> Option<Unhealthy> {
         let pulse = self
             .pulse
@@ -290,12 +281,8 @@ mod tests {
             health.trouble(late),
             Some(Unhealthy::EngineStuck(Duration::from_secs(601)))
         );
-        assert_eq!(health.hopeless_run(late), None);
-        let hopeless = Duration::from_secs(1201);
-        assert_eq!(health.hopeless_run(start + hopeless), Some(hopeless));
         *busy_since.lock().unwrap() = None;
         assert_eq!(health.trouble(late), None);
-        assert_eq!(health.hopeless_run(start + hopeless), None);
     }
 
     #[test]
