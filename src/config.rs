@@ -264,6 +264,11 @@ pub struct WorkerArgs {
     #[arg(long, env = "CUTOUT_STUCK_AFTER", default_value = "120s", value_name = "DURATION", value_parser = duration)]
     pub stuck_after: Duration,
 
+    /// A run of the network that takes longer than this ends the worker, for the platform to start
+    /// another [default: twice --stuck-after]
+    #[arg(long, env = "CUTOUT_GIVE_UP_AFTER", value_name = "DURATION", value_parser = duration)]
+    pub give_up_after: Option<Duration>,
+
     /// Address of the side port
     #[arg(
         long,
@@ -359,6 +364,14 @@ fn size(text: &str) -> Result<ByteSize, String> {
 /// Cores this process may use (cgroup quotas included).
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl WorkerArgs {
+    /// Time that one run of the network may take before the worker ends.
+    pub fn give_up_after(&self) -> Duration {
+        self.give_up_after
+            .unwrap_or_else(|| self.stuck_after.saturating_mul(2))
+    }
 }
 
 impl LimitArgs {

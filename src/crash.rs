@@ -4,12 +4,14 @@
 //! `FAILPOINTS` says what happens (`output_written=1*off->return`: the second job that comes there
 //! ends the process). The syntax is that of the crate `fail`.
 
-/// Every place, in the order in which a job comes by. The last two are on the way of a job that
+/// Every place, in the order in which a job comes by; `network_running` is on the engine's
+/// thread. The last two are on the way of a job that
 /// can never succeed.
 pub const POINTS: &[&str] = &[
     "job_admitted",
     "photo_downloaded",
     "photo_decoded",
+    "network_running",
     "matte_inferred",
     "picture_composed",
     "output_encoded",

@@ -103,6 +103,8 @@ codes! {
     Internal = "internal", Retryable;
     /// The inference thread is gone or the accelerator's context is poisoned.
     EngineDead = "engine_dead", Fatal;
+    /// One run of the network has not ended within `give_up_after`.
+    EngineStuck = "engine_stuck", Fatal;
     /// The model file is missing, has the wrong checksum or does not fit its manifest.
     ModelInvalid = "model_invalid", Fatal;
     /// The execution provider asked for cannot be used.

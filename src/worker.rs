@@ -31,6 +31,8 @@ pub struct Worker {
     pub notifications: NotificationPolicy,
     /// Jobs in work at once.
     pub max_jobs: usize,
+    /// Time that one run of the network may take before the worker ends.
+    pub give_up_after: Duration,
     /// Time that jobs in work have after a stop.
     pub drain_timeout: Duration,
     /// What /health tells: the worker reports the queue and its own draining.
@@ -62,11 +64,16 @@ impl Worker {
         let (tasks, give_up) = (TaskTracker::new(), CancellationToken::new());
         let (fatal, mut fatalities) = mpsc::channel::<Error>(1);
 
+        let engine = worker.pipeline.cutter.engine.clone();
+        let mut engine_lost = std::pin::pin!(engine.lost(worker.give_up_after));
+
         let ended = loop {
             let delivery = tokio::select! {
                 biased;
                 () = stop.cancelled() => break Ok(()),
                 Some(error) = fatalities.recv() => break Err(error),
+                // The jobs that the engine owes an answer say so too, if there are any.
+                error = &mut engine_lost => break Err(error),
                 next = next_delivery(ingress.as_mut(), &places, &worker.side.health) => next,
             };
             let (delivery, place) = match delivery {

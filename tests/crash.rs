@@ -210,13 +210,15 @@ fn local_jobs_survive_a_crash_at_every_place() {
     }
 }
 
-/// A defect met once, on a thread of the pool (pixels) and in a job's own task.
+/// A defect met once: on a thread of the pool, while decoding and right before encoding, and in a
+/// job's own task.
 #[test]
 fn a_panic_costs_one_attempt_of_one_job_and_not_the_worker() {
     for point in [
         "photo_decoded",
         "picture_composed",
         "job_admitted",
+        "output_encoded",
         "result_published",
     ] {
         let dir = tempfile::tempdir().unwrap();
@@ -247,6 +249,100 @@ fn a_panic_costs_one_attempt_of_one_job_and_not_the_worker() {
         let counted = worker.metric("cutout_jobs_total", &["code=\"internal\""]);
         assert_eq!(counted, 1.0, "{point}: the panic is counted");
     }
+}
+
+/// A root with photos and a job for each.
+fn root_with_jobs(count: usize) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    std::fs::create_dir(root.join("photos")).unwrap();
+    let mut publish = quick();
+    publish
+        .args(["publish", "--ingress", "local", "--root"])
+        .arg(root);
+    for i in 0..count {
+        let name = format!("photos/cat-{i}.jpg");
+        std::fs::copy(file("samples/cat.jpg"), root.join(&name)).unwrap();
+        publish.arg(name);
+    }
+    let published = run(&mut publish);
+    assert!(published.status.success(), "{}", told(&published));
+    dir
+}
+
+/// A worker whose engine is lost gives its job back, as an attempt that failed, and ends by
+/// itself, for the platform to start another. The next one finishes the job.
+fn ends_for_its_engine(failpoints: &str, arguments: &[&str], code: &str, attempts: &[&str]) {
+    let dir = root_with_jobs(attempts.len());
+    let root = dir.path();
+    let mut command = local_worker(root);
+    command.args(arguments).env("FAILPOINTS", failpoints);
+    let mut worker = Worker::start(command);
+    let (exit, _) = worker.exit();
+    assert_eq!(exit, Some(1), "{:#?}", worker.logs());
+    let end = wait_until("the last words", || worker.logged("the worker ends"));
+    assert_eq!(end["code"], code, "{end:#}");
+    let job = worker.logged("the worker cannot go on").expect("the job's");
+    assert_eq!(job["code"], code, "{job:#}");
+    // Not leased, so that nobody waits for a lease to end.
+    let left = rows(
+        root,
+        "SELECT attempt || coalesce(' leased by ' || lease_owner, '') FROM messages ORDER BY 1",
+    );
+    assert_eq!(left, attempts);
+    assert!(files(&root.join("outbox")).is_empty());
+
+    let worker = Worker::start(local_worker(root)).ready();
+    wait_until("an empty queue", || {
+        rows(root, "SELECT hex(data) FROM messages")
+            .is_empty()
+            .then_some(())
+    });
+    drop(worker);
+    assert_eq!(files(&root.join("outbox")).len(), attempts.len());
+    let results = rows(root, "SELECT data FROM results");
+    assert_eq!(results.len(), attempts.len(), "{results:#?}");
+    for result in results {
+        let result: Value = serde_json::from_str(&result).unwrap();
+        assert_eq!(status(&result), "done", "{result:#}");
+    }
+}
+
+#[test]
+fn a_panic_of_the_inference_thread_ends_the_worker_and_the_next_one_does_the_job() {
+    ends_for_its_engine("network_running=panic", &[], "engine_dead", &["1"]);
+}
+
+#[test]
+fn a_run_that_does_not_end_ends_the_worker_and_the_next_one_does_the_job() {
+    ends_for_its_engine(
+        "network_running=sleep(3600000)",
+        &["--stuck-after", "100ms", "--give-up-after", "1s"],
+        "engine_stuck",
+        // What waited behind it did not fail.
+        &["0", "1"],
+    );
+}
+
+/// The job that hung the engine is gone with its deadline; there is nobody to say so but the
+/// worker.
+#[test]
+fn a_run_that_nobody_waits_for_any_more_ends_the_worker_too() {
+    let dir = root_with_jobs(1);
+    let mut command = local_worker(dir.path());
+    command
+        .args(["--job-timeout", "500ms", "--give-up-after", "5s"])
+        .args(["--stuck-after", "1s"])
+        .env("FAILPOINTS", "network_running=sleep(3600000)");
+    let mut worker = Worker::start(command);
+    assert_eq!(worker.exit().0, Some(1), "{:#?}", worker.logs());
+    let end = wait_until("the last words", || worker.logged("the worker ends"));
+    assert_eq!(end["code"], "engine_stuck", "{end:#}");
+    let held = rows(
+        dir.path(),
+        "SELECT lease_owner FROM messages WHERE lease_owner IS NOT NULL",
+    );
+    assert!(held.is_empty(), "{held:?}");
 }
 
 const BUCKET: &str = "photos";

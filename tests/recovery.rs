@@ -273,8 +273,10 @@ async fn a_worker_whose_subscription_is_deleted_ends_and_says_why() {
 #[test]
 fn a_run_beyond_stuck_after_turns_health_red_and_its_end_turns_it_green() {
     let dir = tempfile::tempdir().unwrap();
-    // A run of this network takes around a second: every one is "stuck" after 50 ms.
-    let worker = Worker::local(dir.path(), &["--stuck-after", "50ms"]).ready();
+    // A run of this network takes around a second: every one is "stuck" after 50 ms, and none for
+    // so long that the worker ends.
+    let limits = ["--stuck-after", "50ms", "--give-up-after", "1h"];
+    let worker = Worker::local(dir.path(), &limits).ready();
     healthy(&worker);
     let photo = dir.path().join("inbox/cat.jpg");
     std::fs::copy(file("samples/cat.jpg"), photo).unwrap();

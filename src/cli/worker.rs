@@ -34,6 +34,10 @@ flags beat environment beat file. `cutout config` prints what is in effect and w
 /// together with the default drain it stays within Cloud Run's 10 s.
 const ENGINE_PATIENCE: Duration = Duration::from_millis(1800);
 
+/// How long the end of a worker that is stuck may take. The network's run may hold locks that the
+/// libraries want at the end of the process; a driver that hangs holds up even that.
+const LAST_RESORT: Duration = Duration::from_secs(10);
+
 /// Signals this close together are one wish: `timeout` and terminals signal a process and its
 /// group.
 const ONE_WISH: Duration = Duration::from_millis(500);
@@ -62,6 +66,10 @@ impl WorkerCmd {
             (limits.max_file_bytes.as_u64() == 0, "--max-file-bytes must be above zero"),
             (limits.job_timeout.is_zero(), "--job-timeout must be above zero"),
             (worker.stuck_after.is_zero(), "--stuck-after must be above zero"),
+            (
+                worker.give_up_after() <= worker.stuck_after,
+                "--give-up-after must be longer than --stuck-after",
+            ),
             (worker.max_attempts == 0, "--max-attempts must be at least 1"),
             (
                 worker.max_lease < limits.job_timeout,
@@ -181,13 +189,20 @@ impl WorkerCmd {
             egress,
             notifications: plan.notifications,
             max_jobs: self.limits.max_jobs(),
+            give_up_after: self.worker.give_up_after(),
             drain_timeout: self.worker.drain_timeout,
             side,
             metrics,
         };
         let ended = worker.run(ingress, stop).await;
-        // ONNX Runtime's own threads must not meet the end of the process inside a run.
-        pulse.idle(ENGINE_PATIENCE).await;
+        // ONNX Runtime's own threads must not meet the end of the process inside a run, but one
+        // that is stuck is not waited for.
+        if !matches!(&ended, Err(error) if error.code() == Code::EngineStuck) {
+            pulse.idle(ENGINE_PATIENCE).await;
+        }
+        if pulse.busy_for().is_some() {
+            end_at_last();
+        }
         if let Some(inbox) = inbox {
             inbox.close().await;
         }
@@ -273,6 +288,19 @@ fn model_info(info: &EngineInfo) -> ModelInfo {
         },
         load: info.load,
         warm_up: info.warm_up,
+    }
+}
+
+/// Ends the process without its destructors, unless it has ended by then.
+fn end_at_last() {
+    let told = std::thread::Builder::new().spawn(|| {
+        std::thread::sleep(LAST_RESORT);
+        tracing::error!("the process does not end by itself: aborting");
+        std::process::abort()
+    });
+    if let Err(error) = told {
+        tracing::error!(%error, "no thread is left to end the process: aborting");
+        std::process::abort();
     }
 }
 

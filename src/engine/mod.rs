@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
+use crate::crash::crash_point;
 use crate::error::{Code, Error, Result};
 use crate::model::manifest::{Layout, Manifest};
 use provider::Provider;
@@ -19,6 +21,13 @@ pub mod tensor;
 /// Requests that may wait for the thread. Every request's tensor is already paid for by its
 /// job's memory budget, so this bounds nothing but the channel itself.
 const QUEUE: usize = 1024;
+
+/// How often [`Engine::lost`] looks.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What the job that the engine was lost with has to fail by itself, before all others are given
+/// back: its failure counts as an attempt, theirs does not.
+const CULPRIT_FIRST: Duration = Duration::from_secs(1);
 
 /// What is known of a loaded network.
 #[derive(Clone, Debug)]
@@ -54,6 +63,8 @@ struct Request {
     tensor: Tensor,
     sent: Instant,
     waiting: Box<dyn Send>,
+    /// Set when the run begins.
+    begun: Arc<AtomicBool>,
     reply: oneshot::Sender<Result<Inference>>,
 }
 
@@ -64,6 +75,8 @@ pub struct Pulse {
     /// Milliseconds since `epoch` at which the current run began, plus one; 0 when idle.
     busy_since: AtomicU64,
     epoch: Instant,
+    /// Cancelled when nobody waits for the current run any more.
+    given_up: CancellationToken,
 }
 
 impl Pulse {
@@ -72,6 +85,7 @@ impl Pulse {
             alive: AtomicBool::new(true),
             busy_since: AtomicU64::new(0),
             epoch: Instant::now(),
+            given_up: CancellationToken::new(),
         }
     }
 
@@ -173,14 +187,49 @@ impl Engine {
     /// dropped when the run begins.
     pub async fn infer(&self, tensor: Tensor, waiting: Box<dyn Send>) -> Result<Inference> {
         let (reply, answer) = oneshot::channel();
+        let begun = Arc::new(AtomicBool::new(false));
         let request = Request {
             tensor,
             sent: Instant::now(),
             waiting,
+            begun: Arc::clone(&begun),
             reply,
         };
         self.requests.send(request).await.map_err(|_| dead())?;
-        answer.await.map_err(|_| dead())?
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|_| dead())?,
+            () = self.given_up_in(&begun) => Err(stuck()),
+        }
+    }
+
+    /// Waits until the run of the request that has `begun` is given up; for ever while another
+    /// request's run is what the thread is stuck in.
+    async fn given_up_in(&self, begun: &AtomicBool) {
+        self.pulse.given_up.cancelled().await;
+        if !begun.load(Ordering::Acquire) {
+            std::future::pending().await
+        }
+    }
+
+    /// Waits until the engine can run nothing any more: its thread has ended, or one run has been
+    /// going on for longer than `give_up_after`, whose job then fails with the same error. The
+    /// thread cannot be ended from outside, so the process must be.
+    pub async fn lost(&self, give_up_after: Duration) -> Error {
+        let every = LOOK_EVERY.min(give_up_after);
+        loop {
+            tokio::time::sleep(every).await;
+            let error = if !self.pulse.alive() {
+                dead()
+            } else if self.pulse.busy_for().is_some_and(|t| t > give_up_after) {
+                self.pulse.given_up.cancel();
+                stuck()
+            } else {
+                continue;
+            };
+            tokio::time::sleep(CULPRIT_FIRST).await;
+            return error;
+        }
     }
 
     /// The warm-up runs once more; what `POST /warmup` does.
@@ -198,6 +247,13 @@ fn dead() -> Error {
     Error::new(
         Code::EngineDead,
         "the inference thread has ended; the worker must be restarted",
+    )
+}
+
+fn stuck() -> Error {
+    Error::new(
+        Code::EngineStuck,
+        "one run of the network does not end; the worker must be restarted",
     )
 }
 
@@ -240,6 +296,8 @@ fn serve(mut session: Session, mut inbox: mpsc::Receiver<Request>, pulse: &Pulse
         let waited = request.sent.elapsed();
         drop(request.waiting);
         pulse.begin();
+        request.begun.store(true, Ordering::Release);
+        crash_point!("network_running");
         let begun = Instant::now();
         let answer = session.run(request.tensor);
         let ran = begun.elapsed();

@@ -157,17 +157,19 @@ impl SideState {
 
     /// Why the worker is not live at `now`; `None` while it is, and while it starts.
     pub fn unhealthy(&self, now: Instant) -> Option<Unhealthy> {
-        match self.phase() {
+        // First, as it may be why the worker ends.
+        self.health.trouble(now).or_else(|| match self.phase() {
             Phase::Failed(why) => Some(Unhealthy::StartFailed(why)),
             Phase::Draining => Some(Unhealthy::Draining),
-            Phase::Loading | Phase::Warming | Phase::Ready => self.health.trouble(now),
-        }
+            Phase::Loading | Phase::Warming | Phase::Ready => None,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::side::health::Pulse;
     use crate::telemetry::cloud_json::CloudJson;
     use crate::telemetry::testing::{Captured, lines_of};
     use tracing_subscriber::layer::SubscriberExt;
@@ -200,6 +202,23 @@ mod tests {
         assert_eq!(ready[0]["model"], "isnet");
         assert_eq!(ready[0]["load_seconds"], 0.38);
         assert_eq!(ready[0]["warm_up_seconds"], 1.1);
+    }
+
+    #[test]
+    fn a_worker_that_ends_for_its_engine_says_so_and_not_that_it_drains() {
+        let state = SideState::new(Duration::from_secs(600));
+        state.health.watch_engine(|| Pulse {
+            alive: false,
+            busy_since: None,
+        });
+        for phase in [
+            Phase::Ready,
+            Phase::Draining,
+            Phase::Failed("the inference thread has ended".into()),
+        ] {
+            assert!(state.set_phase(phase));
+            assert_eq!(state.unhealthy(Instant::now()), Some(Unhealthy::EngineDead));
+        }
     }
 
     #[test]
