@@ -7,7 +7,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use crate::error::{Code, Error, Result};
 
-use super::{Header, Photo, SourceFormat, colour, tiff, webp};
+use super::{Header, Photo, SourceFormat, chunks, colour, tiff, webp};
 
 /// What a decoder may allocate beside pixels: any profile that counts, text, rows. A profile is
 /// held twice, by the decoder and by us, before its use begins.
@@ -27,11 +27,25 @@ fn open<'a>(
         SourceFormat::Tiff => ImageFormat::Tiff,
     };
     if format == SourceFormat::Tiff
-        && let Some((tag, count)) = tiff::tag_with_too_many_values(bytes)
+        && let Some(refusal) = tiff::refusal(bytes)
     {
+        return Err(match refusal {
+            tiff::Refusal::TooManyValues(tag, count) => Error::new(
+                Code::ImageCorrupt,
+                format!(
+                    "the TIFF is damaged: its tag {tag} claims {count} values; upload it again"
+                ),
+            ),
+            tiff::Refusal::Jpeg(why) => Error::new(
+                Code::UnsupportedFormat,
+                format!("the TIFF is not read, because {why}; save it as JPEG or PNG"),
+            ),
+        });
+    }
+    if format == SourceFormat::Png && chunks::has_too_many_chunks(bytes) {
         return Err(Error::new(
-            Code::ImageCorrupt,
-            format!("the TIFF is damaged: its tag {tag} claims {count} values; upload it again"),
+            Code::UnsupportedFormat,
+            "the PNG is cut into more pieces than any picture needs; save it again as a usual PNG",
         ));
     }
     if format == SourceFormat::WebP

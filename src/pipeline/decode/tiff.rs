@@ -1,21 +1,38 @@
 //! A look at a TIFF's first directory before its decoder does: that makes room for as many values
-//! as a tag claims, up to 256 MB, before any limit can be given to it.
+//! as a tag claims, up to 256 MB, before any limit can be given to it, and for as many pixels as a
+//! JPEG within it claims, which no limit reaches.
 
+use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Result, Seek, SeekFrom};
+
+use super::jpeg::segments::Segments;
 
 /// More values than any tag has that describes a picture: an offset for each of 32,768 rows of
 /// four planes.
 const MAX_VALUES: u64 = 1 << 17;
 
-/// The tag that claims too many values, with their number, if there is one. What is broken
-/// otherwise is the decoder's to find.
-pub(super) fn tag_with_too_many_values(bytes: &[u8]) -> Option<(u16, u64)> {
+/// Why a file is not worth decoding, if it is not. What is broken otherwise is the decoder's to find.
+pub(super) enum Refusal {
+    /// The tag that claims too many values, with their number.
+    TooManyValues(u16, u64),
+    /// Its strips or tiles are JPEGs that would cost more than the picture justifies.
+    Jpeg(&'static str),
+}
+
+/// Looks at the first directory, which is the one that is decoded.
+pub(super) fn refusal(bytes: &[u8]) -> Option<Refusal> {
     let mut file = Reader {
         big_endian: bytes.starts_with(b"MM"),
+        big: false,
         cursor: Cursor::new(bytes),
     };
     // An error is the file's end.
-    file.worst().ok().flatten()
+    let directory = match file.directory().ok()? {
+        Ok(directory) => directory,
+        Err((tag, count)) => return Some(Refusal::TooManyValues(tag, count)),
+    };
+    let why = file.hostile_jpeg(&directory, bytes).ok().flatten();
+    why.map(Refusal::Jpeg)
 }
 
 /// Colour profiles, metadata and descriptions may be long: they are read with limits, or not at all.
@@ -24,31 +41,166 @@ const fn describes_the_picture(tag: u16) -> bool {
     matches!(tag, 254..=347 | 512..=532) && !matches!(tag, 269..=272 | 305 | 306 | 315 | 316)
 }
 
+/// A tag of the first directory.
+#[derive(Clone, Copy)]
+struct Entry {
+    kind: u64,
+    count: u64,
+    /// Where its value stands, or the place of it.
+    at: u64,
+}
+
+type Directory = BTreeMap<u16, Entry>;
+
 struct Reader<'a> {
     big_endian: bool,
+    /// BigTIFF has longer offsets and counts.
+    big: bool,
     cursor: Cursor<&'a [u8]>,
 }
 
+mod tag {
+    pub const WIDTH: u16 = 256;
+    pub const LENGTH: u16 = 257;
+    pub const COMPRESSION: u16 = 259;
+    pub const STRIP_OFFSETS: u16 = 273;
+    pub const ROWS_PER_STRIP: u16 = 278;
+    pub const STRIP_BYTES: u16 = 279;
+    pub const TILE_WIDTH: u16 = 322;
+    pub const TILE_LENGTH: u16 = 323;
+    pub const TILE_OFFSETS: u16 = 324;
+    pub const TILE_BYTES: u16 = 325;
+    pub const JPEG_TABLES: u16 = 347;
+}
+
+/// What `COMPRESSION` says of strips that are JPEGs (TIFF Technical Note 2).
+const JPEG: u64 = 7;
+
 impl Reader<'_> {
-    fn worst(&mut self) -> Result<Option<(u16, u64)>> {
+    const fn wide(&self) -> usize {
+        if self.big { 8 } else { 4 }
+    }
+
+    /// The tags, or the one that claims too many values.
+    fn directory(&mut self) -> Result<std::result::Result<Directory, (u16, u64)>> {
         self.cursor.seek(SeekFrom::Start(2))?;
-        // BigTIFF has longer offsets and counts.
-        let big = self.number(2)? == 43;
-        let wide = if big { 8 } else { 4 };
-        self.cursor.seek(SeekFrom::Start(if big { 8 } else { 4 }))?;
+        self.big = self.number(2)? == 43;
+        let wide = self.wide();
+        self.cursor
+            .seek(SeekFrom::Start(if self.big { 8 } else { 4 }))?;
         let directory = self.number(wide)?;
         self.cursor.seek(SeekFrom::Start(directory))?;
-        let entries = self.number(if big { 8 } else { 2 })?;
+        let entries = self.number(if self.big { 8 } else { 2 })?;
+        let mut found = Directory::new();
         for _ in 0..entries {
             let tag = self.number(2)? as u16;
-            let _kind = self.number(2)?;
+            let kind = self.number(2)?;
             let count = self.number(wide)?;
+            let at = self.cursor.position();
             let _value = self.number(wide)?;
             if count > MAX_VALUES && describes_the_picture(tag) {
-                return Ok(Some((tag, count)));
+                return Ok(Err((tag, count)));
+            }
+            found.insert(tag, Entry { kind, count, at });
+        }
+        Ok(Ok(found))
+    }
+
+    /// The decoder hands each strip to a JPEG decoder that makes room for whatever size and however
+    /// many scans that JPEG gives itself, and compares with the TIFF's own afterwards.
+    fn hostile_jpeg(&mut self, directory: &Directory, file: &[u8]) -> Result<Option<&'static str>> {
+        if self.first(directory, tag::COMPRESSION)? != Some(JPEG) {
+            return Ok(None);
+        }
+        let width = self.first(directory, tag::WIDTH)?.unwrap_or(0);
+        let length = self.first(directory, tag::LENGTH)?.unwrap_or(0);
+        let tiled = directory.contains_key(&tag::TILE_WIDTH);
+        let (size, offsets, counts) = if tiled {
+            let side = [tag::TILE_WIDTH, tag::TILE_LENGTH]
+                .map(|tag| self.first(directory, tag).map(|side| side.unwrap_or(0)));
+            let [width, length] = side;
+            ((width?, length?), tag::TILE_OFFSETS, tag::TILE_BYTES)
+        } else {
+            let rows = self.first(directory, tag::ROWS_PER_STRIP)?;
+            let rows = rows.unwrap_or(length).min(length);
+            ((width, rows), tag::STRIP_OFFSETS, tag::STRIP_BYTES)
+        };
+        if let Some(tables) = directory.get(&tag::JPEG_TABLES) {
+            let start = self.place(tables, tables.count)?;
+            let tables = slice(file, start, tables.count);
+            if !Segments::of(tables).is_ok_and(|tables| tables.frames.is_empty()) {
+                return Ok(Some("its JPEG tables hold more than tables"));
+            }
+        }
+        let offsets = self.numbers(directory, offsets)?;
+        let counts = self.numbers(directory, counts)?;
+        // Each is copied before it is decoded.
+        if counts.iter().fold(0, |sum: u64, n| sum.saturating_add(*n)) > file.len() as u64 {
+            return Ok(Some("its parts overlap"));
+        }
+        for (&offset, &count) in offsets.iter().zip(&counts) {
+            let part = slice(file, offset, count);
+            let Ok(segments) = Segments::of(part) else {
+                return Ok(Some("one of its parts has an absurd header"));
+            };
+            let Some(frame) = segments.frames.first() else {
+                continue;
+            };
+            // libtiff refuses what exceeds the strip as well, and only what is larger.
+            if u64::from(frame.width) > size.0 || u64::from(frame.height) > size.1 {
+                return Ok(Some("one of its parts is larger than the TIFF says"));
+            }
+            if frame.kind > 1 || segments.is_sequential_in_parts(part) {
+                return Ok(Some("one of its parts is no baseline JPEG"));
             }
         }
         Ok(None)
+    }
+
+    /// The first value of a tag.
+    fn first(&mut self, directory: &Directory, tag: u16) -> Result<Option<u64>> {
+        Ok(match directory.get(&tag) {
+            Some(&entry) => self
+                .values(Entry {
+                    count: entry.count.min(1),
+                    ..entry
+                })?
+                .first()
+                .copied(),
+            None => None,
+        })
+    }
+
+    fn numbers(&mut self, directory: &Directory, tag: u16) -> Result<Vec<u64>> {
+        match directory.get(&tag) {
+            Some(&entry) => self.values(entry),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Whole numbers of 1, 2, 4 or 8 bytes; none of any other kind. There are not too many.
+    fn values(&mut self, entry: Entry) -> Result<Vec<u64>> {
+        let bytes = match entry.kind {
+            1 | 7 => 1,
+            3 => 2,
+            4 | 13 => 4,
+            16 | 18 => 8,
+            _ => return Ok(Vec::new()),
+        };
+        let start = self.place(&entry, entry.count.saturating_mul(bytes))?;
+        self.cursor.seek(SeekFrom::Start(start))?;
+        (0..entry.count)
+            .map(|_| self.number(bytes as usize))
+            .collect()
+    }
+
+    /// Where so many bytes of a tag's values are: in the directory if they fit.
+    fn place(&mut self, entry: &Entry, bytes: u64) -> Result<u64> {
+        if bytes <= self.wide() as u64 {
+            return Ok(entry.at);
+        }
+        self.cursor.seek(SeekFrom::Start(entry.at))?;
+        self.number(self.wide())
     }
 
     fn number(&mut self, bytes: usize) -> Result<u64> {
@@ -61,6 +213,12 @@ impl Reader<'_> {
             Ok(u64::from_le_bytes(number))
         }
     }
+}
+
+/// As much of it as there is.
+fn slice(file: &[u8], offset: u64, count: u64) -> &[u8] {
+    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(file.len());
+    &file[place(offset)..place(offset.saturating_add(count))]
 }
 
 #[cfg(test)]
@@ -98,13 +256,16 @@ mod tests {
     #[test]
     fn a_tag_with_too_many_values_is_found_in_every_kind_of_tiff() {
         for (big, big_endian) in [(false, false), (false, true), (true, false), (true, true)] {
-            let found = |tag, count| tag_with_too_many_values(&file(big, big_endian, tag, count));
+            let found = |tag, count| match refusal(&file(big, big_endian, tag, count)) {
+                Some(Refusal::TooManyValues(tag, count)) => Some((tag, count)),
+                _ => None,
+            };
             assert_eq!(found(256, 1 << 20), Some((256, 1 << 20)));
             assert_eq!(found(273, MAX_VALUES), None);
             // A description, a colour profile.
             assert_eq!(found(270, 1 << 20), None);
             assert_eq!(found(34675, 1 << 20), None);
         }
-        assert_eq!(tag_with_too_many_values(b"II*\0"), None);
+        assert!(refusal(b"II*\0").is_none());
     }
 }
