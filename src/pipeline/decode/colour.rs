@@ -9,7 +9,7 @@ use moxcms::{ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, Transf
 use rayon::prelude::*;
 
 /// Press profiles have tables of up to some 3 MB; what is larger is not a profile.
-const MAX_PROFILE_BYTES: usize = 4 << 20;
+pub(super) const MAX_PROFILE_BYTES: usize = 4 << 20;
 
 /// The largest table of those has half a megabyte (17 steps of four inks, 16 bits).
 const MAX_TAG_BYTES: usize = 2 << 20;

@@ -3,18 +3,42 @@
 //! `image`'s wrapper always decodes leniently, so a file cut in half would come out as a photo
 //! with a grey bottom; it also copies the file, and converts CMYK without its profile.
 
+use std::ops::Range;
+
 use image::metadata::Orientation;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
-use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::error::{Code, Error, Result};
 
 use super::{Header, Photo, SourceFormat, colour};
+use reader::Shown;
+use segments::Segments;
 
-type Decoder<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
+mod reader;
+pub(super) mod segments;
+
+type Decoder<'a> = JpegDecoder<Shown<'a>>;
+
+/// Each scan of a progressive JPEG passes over the whole picture, though it may be a few bytes long
+/// ("Two Issues with the JPEG Standard", LJT-01-003, from libjpeg-turbo's authors, who advise a
+/// limit). Chromium's Skia gives up at 100 as well (`SkJpegDecoderMgr.cpp`), DALI at 500; libjpeg
+/// writes 10, for CMYK 18.
+const MAX_SCANS: u64 = 100;
+
+/// Pixels that all scans together may pass over: 50 scans of 50 megapixels, which take some 2.5 s of
+/// a core if made for it (`tests/hostile.rs`).
+const MAX_SCANNED_PIXELS: u64 = 2_500_000_000;
+
+/// Scans that a picture may have however large it is: what encoders write.
+const MIN_SCANS: u64 = 20;
+
+/// A sequential JPEG has one scan for each component at most, four. Their marks are counted without
+/// regard to what they stand in, so that nothing can hide one: a few of what follows the picture may
+/// look like one by chance.
+const MAX_SEQUENTIAL_SCANS: usize = 16;
 
 /// How the samples are stored, which is also how we ask for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,22 +87,31 @@ impl Samples {
     }
 }
 
-/// Reads the markers up to the first scan. Lenient, as every viewer is: cameras leave odd bytes
-/// between markers.
-fn open(bytes: &[u8]) -> Result<Decoder<'_>> {
+/// Reads the markers up to the first scan, and of the metadata what is shown. Lenient, as every
+/// viewer is: cameras leave odd bytes between markers.
+fn open(bytes: &[u8], metadata: Vec<Range<usize>>) -> Result<Decoder<'_>> {
     let options = DecoderOptions::default()
         .set_strict_mode(false)
         // Ours are the limits that count, with messages of their own.
         .set_max_width(usize::MAX)
         .set_max_height(usize::MAX);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let mut decoder = JpegDecoder::new_with_options(Shown::new(bytes, metadata), options);
     decoder.decode_headers().map_err(|e| failed(e, "header"))?;
     Ok(decoder)
 }
 
+fn segments(bytes: &[u8]) -> Result<Segments> {
+    Segments::of(bytes).map_err(|absurd| {
+        Error::new(
+            Code::ImageCorrupt,
+            format!("the JPEG is damaged: {absurd}; save it again as a usual JPEG"),
+        )
+    })
+}
+
 /// The header alone.
 pub(super) fn header(bytes: &[u8]) -> Result<Header> {
-    let decoder = open(bytes)?;
+    let decoder = open(bytes, segments(bytes)?.small_metadata())?;
     let samples = Samples::of(&decoder)?;
     let (width, height) = decoder.dimensions().unwrap_or((0, 0));
     let orientation = decoder
@@ -99,13 +132,17 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header> {
 
 /// The stored pixels as sRGB, not yet turned upright.
 pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
-    let mut decoder = open(bytes)?;
+    let segments = segments(bytes)?;
+    check_scans(bytes, &segments)?;
+    let mut decoder = open(bytes, segments.metadata(colour::MAX_PROFILE_BYTES))?;
     let samples = Samples::of(&decoder)?;
     let icc = decoder.icc_profile();
+    let max_scans = (MAX_SCANNED_PIXELS / header.pixels().max(1)).clamp(MIN_SCANS, MAX_SCANS);
     // Strict from here on: a lenient decoder fills what is missing with grey and calls it done.
     let options = decoder
         .options()
         .set_strict_mode(true)
+        .jpeg_set_max_scans(max_scans as usize)
         .jpeg_set_out_colorspace(samples.requested());
     decoder.set_options(options);
     let size = decoder.output_buffer_size().unwrap_or(0);
@@ -119,8 +156,10 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
     decoder
         .decode_into(&mut native)
         .map_err(|e| failed(e, "picture"))?;
+    // It has a copy of the profile, and the coefficients.
+    drop(decoder);
     // Even a strict decoder makes up what is missing within the last row of blocks.
-    if !reaches_its_end(bytes) {
+    if !reaches_its_end(bytes, &segments) {
         return Err(failed(DecodeErrors::ExhaustedData, "picture"));
     }
     let icc = icc.as_deref();
@@ -141,28 +180,35 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
     })
 }
 
+/// Refuses a sequential JPEG whose components come in ever more scans: the decoder would work on
+/// each, the last one counts.
+fn check_scans(bytes: &[u8], segments: &Segments) -> Result<()> {
+    const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
+    if !segments.is_sequential_in_parts(bytes) {
+        return Ok(());
+    }
+    let rest = segments.behind_first_scan_header(bytes);
+    let more = rest.windows(2).filter(|pair| *pair == START_OF_SCAN);
+    if more.count() < MAX_SEQUENTIAL_SCANS {
+        return Ok(());
+    }
+    Err(too_many_scans())
+}
+
+fn too_many_scans() -> Error {
+    Error::new(
+        Code::UnsupportedFormat,
+        "the JPEG is made of more scans than any photo needs; save it as a usual JPEG",
+    )
+}
+
 /// Whether an end-of-image marker follows the first scan's start. Entropy-coded data cannot hold
 /// its bytes, thumbnails in metadata can: so the segments before the scan are stepped over.
 /// Pillow too calls a JPEG without this marker truncated.
-fn reaches_its_end(bytes: &[u8]) -> bool {
-    const START_OF_SCAN: u8 = 0xda;
+fn reaches_its_end(bytes: &[u8], segments: &Segments) -> bool {
     const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
-    let mut at = 2;
-    while let Some(&[first, marker]) = bytes.get(at..at + 2) {
-        at += match (first, marker) {
-            (0xff, START_OF_SCAN) => break,
-            // Fill bytes, stray bytes, and markers that stand alone.
-            (0xff, 0xff) => 1,
-            (0xff, 0x00 | 0x01 | 0xd0..=0xd9) => 2,
-            (0xff, _) => match bytes.get(at + 2..at + 4) {
-                Some(&[high, low]) => 2 + usize::from(u16::from_be_bytes([high, low])),
-                _ => return false,
-            },
-            _ => 1,
-        };
-    }
     // From the back, where it is in all but files that carry a video behind their picture.
-    let scans = bytes.get(at..).unwrap_or_default();
+    let scans = segments.behind_first_scan_header(bytes);
     scans.windows(2).rev().any(|pair| pair == END_OF_IMAGE)
 }
 
@@ -179,6 +225,10 @@ fn ycck_to_cmyk(pixels: &mut [u8]) {
 }
 
 fn failed(error: DecodeErrors, part: &str) -> Error {
+    // Its own words, which a test holds it to.
+    if matches!(&error, DecodeErrors::Format(why) if why.starts_with("Too many scans")) {
+        return too_many_scans().caused_by(error.to_string());
+    }
     let (code, message) = match &error {
         DecodeErrors::Unsupported(_) => (
             Code::UnsupportedFormat,

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Code, Error, Result};
 
+mod chunks;
 mod colour;
 mod header;
 mod jpeg;

@@ -7,7 +7,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use crate::error::{Code, Error, Result};
 
-use super::{Header, Photo, SourceFormat, colour, tiff, webp};
+use super::{Header, Photo, SourceFormat, chunks, colour, tiff, webp};
 
 /// What a decoder may allocate beside pixels: any profile that counts, text, rows. A profile is
 /// held twice, by the decoder and by us, before its use begins.
@@ -26,6 +26,12 @@ fn open<'a>(
         SourceFormat::Bmp => ImageFormat::Bmp,
         SourceFormat::Tiff => ImageFormat::Tiff,
     };
+    if format == SourceFormat::Png && chunks::has_too_many_chunks(bytes) {
+        return Err(Error::new(
+            Code::UnsupportedFormat,
+            "the PNG is cut into more pieces than any picture needs; save it again as a usual PNG",
+        ));
+    }
     if format == SourceFormat::WebP
         && let Some(claim) = webp::false_claim(bytes)
     {
@@ -66,18 +72,18 @@ pub(super) fn header(bytes: &[u8], format: SourceFormat) -> Result<Header> {
 /// Whether a TIFF may hold its pixels as JPEGs; an error where its decoder would allocate more, or
 /// take longer, than the picture justifies.
 fn is_bounded_tiff_of_jpegs(bytes: &[u8]) -> Result<bool> {
-    let directory = tiff::Directory::of(bytes);
-    let damage = if let Some((tag, count)) = directory.excess {
-        format!("its tag {tag} claims {count} values")
-    } else if let Some((width, height)) = directory.oversized_jpeg(bytes) {
-        format!("it holds a JPEG of {width}×{height} pixels, larger than its place")
-    } else {
-        return Ok(directory.jpeg);
+    let corrupt = |damage: String| {
+        let told = format!("the TIFF is damaged: its tag {damage}; upload it again");
+        Error::new(Code::ImageCorrupt, told)
     };
-    Err(Error::new(
-        Code::ImageCorrupt,
-        format!("the TIFF is damaged: {damage}; upload it again"),
-    ))
+    tiff::holds_jpegs(bytes).map_err(|refusal| match refusal {
+        tiff::Refusal::TooManyValues(tag, count) => corrupt(format!("{tag} claims {count} values")),
+        tiff::Refusal::Twice(tag) => corrupt(format!("{tag} is there twice")),
+        tiff::Refusal::Jpeg(why) => Error::new(
+            Code::UnsupportedFormat,
+            format!("the TIFF is not read, because {why}; save it as JPEG or PNG"),
+        ),
+    })
 }
 
 /// The stored pixels as sRGB, not yet turned upright.

@@ -1,29 +1,33 @@
 //! A look at a WebP's container before its decoder does: that makes room for whatever size a lossy
 //! frame gives itself, up to 16383×16383, and for whatever length metadata claims, and compares
-//! them with the container and the file afterwards.
+//! them with the container and the file afterwards. For a lossless frame it makes tables for as many
+//! groups of codes as there are, some 21 KB for each of up to 65,536.
+
+/// Beyond four bytes a pixel a lossless frame has room for its codes: what libwebp's encoder can
+/// write of them (2,600 groups at most) takes less.
+const ROOM_FOR_CODES: u64 = 256 << 10;
 
 /// What would make the decoder allocate more than the file and its size justify; what is broken
-/// otherwise is the decoder's to find. Only extended files (`VP8X`) can be meant: others hold
-/// nothing but one frame.
+/// otherwise is the decoder's to find. Files that are not extended (`VP8X`) hold nothing but one frame.
 /// <https://developers.google.com/speed/webp/docs/riff_container>
 pub(super) fn false_claim(bytes: &[u8]) -> Option<&'static str> {
     let mut all = chunks(bytes.get(12..)?);
-    let Chunk {
-        name: b"VP8X",
-        data,
-        ..
-    } = all.next()?
-    else {
-        return None;
+    let first = all.next()?;
+    let data = match first.name {
+        b"VP8X" => first.data,
+        b"VP8L" => return bloated(&first),
+        _ => return None,
     };
     let canvas = size_from_24_bits(data.get(4..))?;
     all.find_map(|chunk| match chunk.name {
         b"VP8 " => differs(&chunk, canvas),
+        b"VP8L" => bloated(&chunk),
         b"ANMF" => {
             let frame = size_from_24_bits(chunk.data.get(6..))?;
             let mut parts = chunks(chunk.data.get(16..)?);
             match parts.next()? {
                 picture @ Chunk { name: b"VP8 ", .. } => differs(&picture, frame),
+                picture @ Chunk { name: b"VP8L", .. } => bloated(&picture),
                 // The decoder takes what follows for the picture, whatever its name.
                 Chunk { name: b"ALPH", .. } => differs(&parts.next()?, frame),
                 _ => None,
@@ -49,6 +53,17 @@ fn differs(frame: &Chunk<'_>, (width, height): (u32, u32)) -> Option<&'static st
     let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3fff);
     let same = (side(size[0], size[1]), side(size[2], size[3])) == (width, height);
     (!same).then_some("it holds a picture of another size than it says")
+}
+
+/// Whether a lossless frame has more data than its pixels could need. The file may still have more
+/// groups of codes than an encoder would make, in proportion to its pixels.
+/// <https://developers.google.com/speed/webp/docs/webp_lossless_bitstream_specification>
+fn bloated(frame: &Chunk<'_>) -> Option<&'static str> {
+    let &[_signature, a, b, c, d] = frame.data.first_chunk::<5>()?;
+    let sides = u32::from_le_bytes([a, b, c, d]);
+    let (width, height) = ((sides & 0x3fff) + 1, (sides >> 14 & 0x3fff) + 1);
+    let most = u64::from(width) * u64::from(height) * 4 + ROOM_FOR_CODES;
+    (frame.data.len() as u64 > most).then_some("it holds more data than its pixels could need")
 }
 
 struct Chunk<'a> {
