@@ -62,7 +62,9 @@ fn pattern(width: u32, height: u32) -> Tensor {
 }
 
 async fn answer(engine: &Engine, width: u32, height: u32) -> Matte {
-    let inference = engine.infer(pattern(width, height), Box::new(())).await;
+    let inference = engine
+        .infer(pattern(width, height), Box::new(()), Box::new(()))
+        .await;
     inference.unwrap().matte
 }
 

@@ -37,7 +37,11 @@ async fn masks_are_those_of_the_reference_at_the_networks_size_and_at_full_size(
         let header = decode::sniff(&bytes, &limits).unwrap();
         let photo = decode::decode(&bytes, &header, &limits).unwrap();
         let tensor = preprocess::to_tensor(&photo, &manifest.input, &manifest.resize).unwrap();
-        let mut answer = engine.infer(tensor, Box::new(())).await.unwrap().matte;
+        let mut answer = engine
+            .infer(tensor, Box::new(()), Box::new(()))
+            .await
+            .unwrap()
+            .matte;
         matte::finish(&mut answer, &manifest.output).unwrap();
 
         let reference = grey(&format!("tests/fixtures/masks/{name}.mask1024.png"));

@@ -140,7 +140,7 @@ impl BenchCmd {
                 photo.bare.push(
                     cutter
                         .engine
-                        .infer(photo.tensor.clone(), Box::new(()))
+                        .infer(photo.tensor.clone(), Box::new(()), Box::new(()))
                         .await?
                         .ran,
                 );

@@ -1,7 +1,7 @@
 //! The accelerator behind a handle: one thread owns the session, jobs send tensors and await mattes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -18,8 +18,8 @@ pub mod provider;
 pub mod session;
 pub mod tensor;
 
-/// Requests that may wait for the thread. Every request's tensor is already paid for by its
-/// job's memory budget, so this bounds nothing but the channel itself.
+/// Requests that may wait for the thread. Every request's tensor is paid for by its job's memory
+/// budget and gone when the job is, so this bounds nothing but the channel itself.
 const QUEUE: usize = 1024;
 
 /// How often [`Engine::lost`] looks.
@@ -60,12 +60,44 @@ pub struct Inference {
 }
 
 struct Request {
-    tensor: Tensor,
+    load: Load,
     sent: Instant,
-    waiting: Box<dyn Send>,
-    /// Set when the run begins.
-    begun: Arc<AtomicBool>,
     reply: oneshot::Sender<Result<Inference>>,
+}
+
+/// What a request brings, shared by who waits for the answer and the queue: whoever gives up
+/// takes it out of the queue, however long the thread may be busy with others.
+#[derive(Clone)]
+struct Load(Arc<Mutex<Option<Cargo>>>);
+
+struct Cargo {
+    tensor: Tensor,
+    waiting: Box<dyn Send>,
+    paid: Box<dyn Send>,
+}
+
+impl Load {
+    fn take(&self) -> Option<Cargo> {
+        self.lock().take()
+    }
+
+    /// Whether its run has begun.
+    fn is_taken(&self) -> bool {
+        self.lock().is_none()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Cargo>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Withdraws a request that has not begun when nobody waits for it any more.
+struct Withdraw(Load);
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
 }
 
 /// The thread's sign of life, read by /health.
@@ -183,31 +215,40 @@ impl Engine {
         &self.pulse
     }
 
-    /// Runs one image. Dropping the future before the run begins cancels it. `waiting` is
-    /// dropped when the run begins.
-    pub async fn infer(&self, tensor: Tensor, waiting: Box<dyn Send>) -> Result<Inference> {
+    /// Runs one image. Dropping the future before the run begins cancels it, and drops all that
+    /// it brought at once. `waiting` is dropped when the run begins, `paid` when it has ended:
+    /// a run that nobody waits for any more still takes its memory.
+    pub async fn infer(
+        &self,
+        tensor: Tensor,
+        waiting: Box<dyn Send>,
+        paid: Box<dyn Send>,
+    ) -> Result<Inference> {
         let (reply, answer) = oneshot::channel();
-        let begun = Arc::new(AtomicBool::new(false));
-        let request = Request {
+        let load = Load(Arc::new(Mutex::new(Some(Cargo {
             tensor,
-            sent: Instant::now(),
             waiting,
-            begun: Arc::clone(&begun),
+            paid,
+        }))));
+        let withdraw = Withdraw(load.clone());
+        let request = Request {
+            load,
+            sent: Instant::now(),
             reply,
         };
         self.requests.send(request).await.map_err(|_| dead())?;
         tokio::select! {
             biased;
             answer = answer => answer.map_err(|_| dead())?,
-            () = self.given_up_in(&begun) => Err(stuck()),
+            () = self.given_up_in(&withdraw.0) => Err(stuck()),
         }
     }
 
-    /// Waits until the run of the request that has `begun` is given up; for ever while another
-    /// request's run is what the thread is stuck in.
-    async fn given_up_in(&self, begun: &AtomicBool) {
+    /// Waits until the run with this load is given up; for ever if it is another's run that the
+    /// thread is stuck in.
+    async fn given_up_in(&self, load: &Load) {
         self.pulse.given_up.cancelled().await;
-        if !begun.load(Ordering::Acquire) {
+        if !load.is_taken() {
             std::future::pending().await
         }
     }
@@ -236,8 +277,8 @@ impl Engine {
     pub async fn warm_up(&self) -> Result<Duration> {
         let begun = Instant::now();
         for (width, height) in warm_up_sizes(&self.info.manifest, self.info.provider) {
-            self.infer(blank(&self.info.manifest, width, height), Box::new(()))
-                .await?;
+            let tensor = blank(&self.info.manifest, width, height);
+            self.infer(tensor, Box::new(()), Box::new(())).await?;
         }
         Ok(begun.elapsed())
     }
@@ -290,18 +331,18 @@ fn load(config: &SessionConfig) -> Result<(Session, EngineInfo)> {
 
 fn serve(mut session: Session, mut inbox: mpsc::Receiver<Request>, pulse: &Pulse) {
     while let Some(request) = inbox.blocking_recv() {
-        if request.reply.is_closed() {
+        let Some(cargo) = request.load.take() else {
             continue;
-        }
+        };
         let waited = request.sent.elapsed();
-        drop(request.waiting);
+        drop(cargo.waiting);
         pulse.begin();
-        request.begun.store(true, Ordering::Release);
         crash_point!("network_running");
         let begun = Instant::now();
-        let answer = session.run(request.tensor);
+        let answer = session.run(cargo.tensor);
         let ran = begun.elapsed();
         pulse.end();
+        drop(cargo.paid);
         let poisoned = matches!(&answer, Err(error) if error.code() == Code::EngineDead);
         // The job may have been given up meanwhile; then nobody wants the matte.
         drop(

@@ -65,7 +65,7 @@ impl Budget {
         self.total
     }
 
-    /// What is taken at the moment, in bytes.
+    /// What is taken at the moment, in bytes; what is kept for the first who waits counts too.
     pub fn used(&self) -> u64 {
         self.total - self.units.available_permits() as u64 * UNIT
     }

@@ -117,7 +117,8 @@ impl Cutter {
         spent.decode = took;
 
         let waiting = self.metrics.waiting_guard(Stage::Infer);
-        let inference = self.engine.infer(tensor, Box::new(waiting)).await?;
+        let paid = Box::new(Arc::clone(&share));
+        let inference = self.engine.infer(tensor, Box::new(waiting), paid).await?;
         crash_point!("matte_inferred");
         spent.wait += inference.waited;
         spent.infer = inference.ran;
