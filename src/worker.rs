@@ -21,6 +21,9 @@ use crate::side::state::{Phase, SideState};
 use crate::telemetry::labels::{Outcome, RetryOp, Stage};
 use crate::telemetry::metrics::Metrics;
 
+/// How often the queue is looked at while the store is waited for.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
 /// What one worker is made of.
 pub struct Worker {
     /// What turns jobs into outputs.
@@ -362,7 +365,14 @@ async fn next_delivery(
         .await
         .expect("the worker never closes its places");
     loop {
-        health.storage_turns(false).await;
+        let waiting = health.storage_turns(false);
+        if tokio::time::timeout(LOOK_AROUND, waiting).await.is_err() {
+            // Who waits does not pull, and would not be told.
+            if let QueueStatus::Lost(why) = health.queue() {
+                return Err(Error::new(Code::QueueLost, why));
+            }
+            continue;
+        }
         tokio::select! {
             biased;
             next = ingress.next() => return Ok((next?, place)),

@@ -314,3 +314,15 @@ fn a_photo_that_may_not_be_read_is_a_dead_letter_and_can_be_replayed() {
         root.join("outbox/secret.cutout.png").exists().then_some(())
     });
 }
+
+#[test]
+fn a_worker_whose_whole_root_is_deleted_ends_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("shop");
+    let mut worker = Worker::start(worker(&root)).ready();
+    fs::remove_dir_all(&root).unwrap();
+    let (code, _) = worker.exit();
+    assert_eq!(code, Some(1));
+    let end = worker.logged("the worker ends").expect("the last words");
+    assert_eq!(end["code"], "queue_lost", "{end:#}");
+}
