@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cutout::error::{Class, Error};
-use cutout::pipeline::decode::{Limits, decode, sniff};
+use cutout::pipeline::decode::{Limits, SourceFormat, decode, sniff};
 use image::{ImageFormat, RgbImage};
 
 #[path = "hostile/bytes.rs"]
@@ -113,7 +113,12 @@ fn cost(bytes: &[u8], expect: Expect) -> Cost {
     let (photo, decode_peak) = peak_of(|| decode(bytes, &header, &limits));
     let decoding = begun.elapsed();
     let peak = peak.max(decode_peak);
-    let bound = header.decode_bytes() + bytes.len() as u64 + SLACK;
+    // The file itself has been paid for. A JPEG within a TIFF is copied out of it.
+    let copied = match header.format {
+        SourceFormat::Tiff => bytes.len() as u64,
+        _ => 0,
+    };
+    let bound = header.decode_bytes() + copied + SLACK;
     let (outcome, wrong) = match photo {
         Err(error) => {
             let code = error.code().as_str();

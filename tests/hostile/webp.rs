@@ -88,18 +88,19 @@ fn long_codes(bits: &mut Bits, symbols: u32) {
     }
 }
 
-/// 65,536 groups of five codes each for 40×30 pixels.
-fn many_groups() -> Vec<u8> {
+/// So many groups of five codes each for 40×30 pixels.
+fn many_groups(count: u32) -> Vec<u8> {
     let mut bits = start(40, 30);
     // Neither transform nor cache, but a group of codes for each 4×4 pixels.
     bits.number(0b100, 3);
     bits.number(0, 3);
     bits.number(0, 1);
-    // All have the last number, 255 in green and red.
-    for symbol in [255, 255, 0, 0, 0] {
+    // All have the last number, in green and red.
+    let last = count - 1;
+    for symbol in [last & 255, last >> 8, 0, 0, 0] {
         one_symbol(&mut bits, symbol);
     }
-    for _ in 0..65_536 {
+    for _ in 0..count {
         for symbols in [280, 256, 256, 256, 40] {
             long_codes(&mut bits, symbols);
         }
@@ -133,7 +134,8 @@ pub fn attacks() -> Vec<Attack> {
             &[&[0x10, 0, 0, 0x9d, 1, 0x2a], &sides[..], &[0; 99]].concat(),
         )
     };
-    let still = |chunks: &[&[u8]]| riff(&[&canvas(0x3c, 40, 30)[..], &chunks.concat()].concat());
+    let still =
+        |flags, chunks: &[&[u8]]| riff(&[&canvas(flags, 40, 30)[..], &chunks.concat()].concat());
     let moving = |frames: &[u8]| riff(&[canvas(2, 40, 30), animation(frames)].concat());
     let large = vec![b'x'; MAX_FILE - 10_000];
     vec![
@@ -169,7 +171,12 @@ pub fn attacks() -> Vec<Attack> {
             Either,
             riff(&lossy(7064, 7064)),
         ),
-        attack("65,536 groups of long codes", Either, many_groups()),
+        attack(
+            "65,536 groups of long codes",
+            Header("image_too_large"),
+            many_groups(65_536),
+        ),
+        attack("9,000 groups of long codes", Either, many_groups(9_000)),
         attack("a million transforms", Either, transforms()),
         attack(
             "a canvas of 50 MP around 40×30",
@@ -179,7 +186,7 @@ pub fn attacks() -> Vec<Attack> {
         attack(
             "a canvas of 40×30 around 50 MP",
             Either,
-            still(&[&lossy(7064, 7064)]),
+            still(0, &[&lossy(7064, 7064)]),
         ),
         attack(
             "4,000 frames",
@@ -202,35 +209,38 @@ pub fn attacks() -> Vec<Attack> {
         }),
         attack("transparency of 50 MP for 40×30", Either, {
             let alpha = [&[1][..], &lossless(7064, 7064)[20..]].concat();
-            still(&[&chunk(b"ALPH", &alpha), &lossy(40, 30)])
+            still(0x10, &[&chunk(b"ALPH", &alpha), &lossy(40, 30)])
         }),
         attack("100,000 transparencies", Either, {
-            still(&[&chunk(b"ALPH", &[0; 9]).repeat(100_000), &lossy(40, 30)])
+            still(
+                0x10,
+                &[&chunk(b"ALPH", &[0; 9]).repeat(100_000), &lossy(40, 30)],
+            )
         }),
         attack(
             "profile of 50 MiB",
-            Either,
-            still(&[&chunk(b"ICCP", &large), &pixels()]),
+            Header("image_corrupt"),
+            still(0x20, &[&chunk(b"ICCP", &large), &pixels()]),
         ),
         attack(
             "EXIF of 50 MiB",
-            Either,
-            still(&[&pixels(), &chunk(b"EXIF", &large)]),
+            Header("image_corrupt"),
+            still(0x08, &[&pixels(), &chunk(b"EXIF", &large)]),
         ),
         attack(
             "XMP of 50 MiB",
-            Either,
-            still(&[&pixels(), &chunk(b"XMP ", &large)]),
+            Picture,
+            still(0x04, &[&pixels(), &chunk(b"XMP ", &large)]),
         ),
         attack(
             "5 million empty chunks",
-            Either,
-            still(&[&chunk(b"none", b"").repeat(5_000_000), &pixels()]),
+            Picture,
+            still(0, &[&chunk(b"none", b"").repeat(5_000_000), &pixels()]),
         ),
         attack(
             "a chunk longer than 4 GiB",
             Either,
-            still(&[b"ICCP\xff\xff\xff\xff", &pixels()]),
+            still(0x20, &[b"ICCP\xff\xff\xff\xff", &pixels()]),
         ),
     ]
 }

@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 
 use crate::error::{Code, Error, Result};
 
-use super::{colour, jpeg, raster};
+use super::{colour, jpeg, raster, webp};
 
 /// A format that this build reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,6 +103,10 @@ impl Limits {
     }
 }
 
+/// More than 4,000 groups of the largest codes. libwebp's encoder makes 2,600 at most
+/// (`MAX_HUFF_IMAGE_PIXELS`), and joins nearly all of them.
+const MAX_CODE_BYTES: u64 = 512 << 20;
+
 /// What is known of a photo from its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -120,6 +124,8 @@ pub struct Header {
     pub alpha: bool,
     /// Whether the pixels are, or may be, JPEGs: a TIFF may hold one in each strip or tile.
     pub in_jpeg: bool,
+    /// Bytes for the decoder's codes, where they are not small.
+    pub code_bytes: u64,
 }
 
 impl Header {
@@ -166,7 +172,7 @@ impl Header {
         // A profile, however hostile, is unpacked and used within this.
         const PROFILE: u64 = colour::WORKING_BYTES;
         let row_padding = 64 * 16 * (u64::from(self.width) + u64::from(self.height));
-        self.pixels() * peak + row_padding + WORKING + PROFILE
+        self.pixels() * peak + row_padding + self.code_bytes + WORKING + PROFILE
     }
 
     /// What the decoder holds beside its output, in bytes a pixel.
@@ -211,7 +217,7 @@ pub fn sniff(bytes: &[u8], limits: &Limits) -> Result<Header> {
             ),
         ));
     };
-    let header = match format {
+    let mut header = match format {
         SourceFormat::Jpeg => jpeg::header(bytes)?,
         _ => raster::header(bytes, format)?,
     };
@@ -225,6 +231,20 @@ pub fn sniff(bytes: &[u8], limits: &Limits) -> Result<Header> {
         ));
     }
     limits.check(format, header.width, header.height)?;
+    if format == SourceFormat::WebP {
+        let canvas = (header.width, header.height);
+        // What ends or breaks before its codes is the decoder's to find, which then makes none.
+        header.code_bytes = webp::code_bytes(bytes, canvas).unwrap_or(0);
+        if header.code_bytes > MAX_CODE_BYTES {
+            return Err(Error::new(
+                Code::ImageTooLarge,
+                format!(
+                    "the WebP needs {} MiB for its codes alone, more than any encoder's; save it as PNG",
+                    header.code_bytes >> 20
+                ),
+            ));
+        }
+    }
     Ok(header)
 }
 

@@ -127,6 +127,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header> {
         bytes_per_pixel: samples.channels(),
         alpha: false,
         in_jpeg: true,
+        code_bytes: 0,
     })
 }
 

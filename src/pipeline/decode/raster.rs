@@ -66,6 +66,7 @@ pub(super) fn header(bytes: &[u8], format: SourceFormat) -> Result<Header> {
         bytes_per_pixel: u32::from(color.bytes_per_pixel()),
         alpha: color.has_alpha(),
         in_jpeg,
+        code_bytes: 0,
     })
 }
 

@@ -1,33 +1,35 @@
 //! A look at a WebP's container before its decoder does: that makes room for whatever size a lossy
 //! frame gives itself, up to 16383×16383, and for whatever length metadata claims, and compares
-//! them with the container and the file afterwards. For a lossless frame it makes tables for as many
-//! groups of codes as there are, some 21 KB for each of up to 65,536.
+//! them with the container and the file afterwards.
 
-/// Beyond four bytes a pixel a lossless frame has room for its codes: what libwebp's encoder can
-/// write of them (2,600 groups at most) takes less.
-const ROOM_FOR_CODES: u64 = 256 << 10;
+mod lossless;
+
+/// The decoder copies a profile and EXIF whole, which no budget has paid for. As much as other
+/// decoders are allowed.
+const MAX_METADATA_BYTES: usize = super::colour::WORKING_BYTES as usize / 2;
 
 /// What would make the decoder allocate more than the file and its size justify; what is broken
-/// otherwise is the decoder's to find. Files that are not extended (`VP8X`) hold nothing but one frame.
+/// otherwise is the decoder's to find. Only extended files (`VP8X`) can be meant: others hold
+/// nothing but one frame.
 /// <https://developers.google.com/speed/webp/docs/riff_container>
 pub(super) fn false_claim(bytes: &[u8]) -> Option<&'static str> {
     let mut all = chunks(bytes.get(12..)?);
-    let first = all.next()?;
-    let data = match first.name {
-        b"VP8X" => first.data,
-        b"VP8L" => return bloated(&first),
-        _ => return None,
+    let Chunk {
+        name: b"VP8X",
+        data,
+        ..
+    } = all.next()?
+    else {
+        return None;
     };
     let canvas = size_from_24_bits(data.get(4..))?;
     all.find_map(|chunk| match chunk.name {
         b"VP8 " => differs(&chunk, canvas),
-        b"VP8L" => bloated(&chunk),
         b"ANMF" => {
             let frame = size_from_24_bits(chunk.data.get(6..))?;
             let mut parts = chunks(chunk.data.get(16..)?);
             match parts.next()? {
                 picture @ Chunk { name: b"VP8 ", .. } => differs(&picture, frame),
-                picture @ Chunk { name: b"VP8L", .. } => bloated(&picture),
                 // The decoder takes what follows for the picture, whatever its name.
                 Chunk { name: b"ALPH", .. } => differs(&parts.next()?, frame),
                 _ => None,
@@ -36,8 +38,57 @@ pub(super) fn false_claim(bytes: &[u8]) -> Option<&'static str> {
         b"ICCP" | b"EXIF" | b"XMP " if chunk.is_cut => {
             Some("it ends in the middle of its metadata")
         }
+        b"ICCP" | b"EXIF" if chunk.data.len() > MAX_METADATA_BYTES => {
+            Some("its profile or its EXIF has more than 8 MiB")
+        }
         _ => None,
     })
+}
+
+/// Memory that the decoder takes for the codes of a lossless picture, or of lossless transparency,
+/// beside the pixels of a canvas of this size. `None` if that cannot be known, as the file is broken.
+pub(super) fn code_bytes(bytes: &[u8], canvas: (u32, u32)) -> Option<u64> {
+    let mut found = [None, None];
+    for chunk in chunks(bytes.get(12..)?) {
+        match chunk.name {
+            // The first frame is all that is decoded, and what is in it comes first.
+            b"ANMF" => {
+                let frame = size_from_24_bits(chunk.data.get(6..))?;
+                let fits = frame.0 <= canvas.0 && frame.1 <= canvas.1;
+                let picture = chunks(chunk.data.get(16..)?).next()?;
+                return if fits {
+                    of_picture(&picture, frame)
+                } else {
+                    Some(0)
+                };
+            }
+            b"VP8L" | b"ALPH" => {
+                // The first of each kind counts.
+                let of_kind = &mut found[usize::from(chunk.name == b"ALPH")];
+                if of_kind.is_none() {
+                    *of_kind = Some(of_picture(&chunk, canvas)?);
+                }
+            }
+            _ => {}
+        }
+        if found.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    Some(found.into_iter().flatten().max().unwrap_or(0))
+}
+
+fn of_picture(chunk: &Chunk<'_>, expected: (u32, u32)) -> Option<u64> {
+    match chunk.name {
+        // The decoder compares sizes before it does anything else.
+        b"VP8L" if lossless::size(chunk.data)? == expected => {
+            lossless::code_bytes(chunk.data.get(lossless::HEADER..)?, expected)
+        }
+        b"ALPH" if chunk.data.first()? & 3 == 1 => {
+            lossless::code_bytes(chunk.data.get(1..)?, expected)
+        }
+        _ => Some(0),
+    }
 }
 
 /// Width and height, each less one, in three bytes.
@@ -53,17 +104,6 @@ fn differs(frame: &Chunk<'_>, (width, height): (u32, u32)) -> Option<&'static st
     let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3fff);
     let same = (side(size[0], size[1]), side(size[2], size[3])) == (width, height);
     (!same).then_some("it holds a picture of another size than it says")
-}
-
-/// Whether a lossless frame has more data than its pixels could need. The file may still have more
-/// groups of codes than an encoder would make, in proportion to its pixels.
-/// <https://developers.google.com/speed/webp/docs/webp_lossless_bitstream_specification>
-fn bloated(frame: &Chunk<'_>) -> Option<&'static str> {
-    let &[_signature, a, b, c, d] = frame.data.first_chunk::<5>()?;
-    let sides = u32::from_le_bytes([a, b, c, d]);
-    let (width, height) = ((sides & 0x3fff) + 1, (sides >> 14 & 0x3fff) + 1);
-    let most = u64::from(width) * u64::from(height) * 4 + ROOM_FOR_CODES;
-    (frame.data.len() as u64 > most).then_some("it holds more data than its pixels could need")
 }
 
 struct Chunk<'a> {
@@ -151,5 +191,67 @@ mod tests {
         let whole = file(&[&frame(3, 2), &chunk(b"EXIF", b"abcd")]);
         assert_eq!(false_claim(&whole), None);
         assert!(false_claim(&whole[..whole.len() - 1]).is_some());
+        for (bytes, is_false) in [(MAX_METADATA_BYTES, false), (MAX_METADATA_BYTES + 1, true)] {
+            let long = file(&[&frame(3, 2), &chunk(b"EXIF", &vec![0; bytes])]);
+            assert_eq!(false_claim(&long).is_some(), is_false);
+        }
+    }
+
+    fn encoded(picture: &image::DynamicImage) -> Vec<u8> {
+        let mut file = std::io::Cursor::new(Vec::new());
+        picture
+            .write_to(&mut file, image::ImageFormat::WebP)
+            .unwrap();
+        file.into_inner()
+    }
+
+    #[test]
+    fn a_lossless_picture_of_one_group_of_codes_announces_one() {
+        let noise = |x: u32, y: u32| {
+            (x * 31 + y * y * 17)
+                .wrapping_mul(2_654_435_761)
+                .to_be_bytes()
+        };
+        let picture = image::RgbaImage::from_fn(90, 70, |x, y| image::Rgba(noise(x, y)));
+        let file = encoded(&picture.into());
+        let one = code_bytes(&file, (90, 70)).unwrap();
+        assert!((50_000..200_000).contains(&one), "{one}");
+        // Of another size than the canvas it is not decoded.
+        assert_eq!(code_bytes(&file, (90, 71)), Some(0));
+        // Cut off before the codes are known.
+        assert_eq!(code_bytes(&file[..24], (90, 70)), None);
+        // The same as the picture of an animation.
+        let place = [0, 0, 0, 0, 0, 0, 89, 0, 0, 69, 0, 0, 0, 0, 0, 0];
+        let moving = chunk(b"ANMF", &[&place[..], &file[12..]].concat());
+        let moving = [b"RIFF....WEBP", &moving[..], &moving[..40]].concat();
+        assert_eq!(code_bytes(&moving, (90, 70)), Some(one));
+        // As transparency it has no header.
+        let alpha = chunk(
+            b"ALPH",
+            &[&[1], &file[12 + 8 + lossless::HEADER..]].concat(),
+        );
+        let still = [b"RIFF....WEBP", &alpha[..]].concat();
+        assert_eq!(code_bytes(&still, (90, 70)), Some(one));
+        assert_eq!(code_bytes(b"RIFF....WEBP", (90, 70)), Some(0));
+    }
+
+    /// Files by libwebp's encoder, whose transforms and groups must be stepped over exactly.
+    #[test]
+    fn libwebps_files_are_stepped_over_to_their_codes() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/decode");
+        let mut known = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let file = std::fs::read(&path).unwrap();
+            let Ok(whole) = image::load_from_memory_with_format(&file, image::ImageFormat::WebP)
+            else {
+                continue;
+            };
+            let found = code_bytes(&file, (whole.width(), whole.height()));
+            let found = found.unwrap_or_else(|| panic!("{}", path.display()));
+            assert!(found < 3 << 20, "{}: {found}", path.display());
+            known += u32::from(found > 0);
+        }
+        assert!(known >= 4, "only {known} files");
     }
 }
