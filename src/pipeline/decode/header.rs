@@ -104,7 +104,7 @@ impl Limits {
 }
 
 /// More than 4,000 groups of the largest codes. libwebp's encoder makes 2,600 at most
-/// (`MAX_HUFF_IMAGE_PIXELS`), and joins nearly all of them.
+/// (`MAX_HUFF_IMAGE_SIZE` in `src/enc/vp8l_enc.c`), and joins nearly all of them.
 const MAX_CODE_BYTES: u64 = 512 << 20;
 
 /// What is known of a photo from its header.
