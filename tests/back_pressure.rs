@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use harness::{PATIENCE, Worker, file, quick, run, told, wait_until};
+use harness::{PATIENCE, Worker, file, quick, root_with_jobs, wait_until};
 use rusqlite::Connection;
 use serde_json::json;
 use support::{FakeGcs, PubSub, SubscriptionOptions};
@@ -33,20 +33,8 @@ fn count(root: &Path, query: &str) -> usize {
 
 #[test]
 fn a_full_worker_leases_no_more_of_the_local_queue_than_it_works_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = root_with_jobs(JOBS);
     let root = dir.path();
-    std::fs::create_dir(root.join("photos")).unwrap();
-    let mut publish = quick();
-    publish
-        .args(["publish", "--ingress", "local", "--root"])
-        .arg(root);
-    for i in 0..JOBS {
-        let name = format!("photos/cat-{i}.jpg");
-        std::fs::copy(file("samples/cat.jpg"), root.join(&name)).unwrap();
-        publish.arg(name);
-    }
-    let published = run(&mut publish);
-    assert!(published.status.success(), "{}", told(&published));
     let worker = || {
         let mut command = quick();
         command

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cutout::crash::POINTS;
 use cutout::store::dir::DirStore;
-use harness::{PATIENCE, Worker, file, quick, run, told, wait_until};
+use harness::{PATIENCE, Worker, file, quick, root_with_jobs, run, told, wait_until};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use support::{FakeGcs, PubSub, SubscriptionOptions};
@@ -129,6 +129,14 @@ fn rows(root: &Path, query: &str) -> Vec<String> {
     rows.map(Result::unwrap).collect()
 }
 
+fn waits_for_an_empty_queue(root: &Path) {
+    wait_until("an empty queue", || {
+        rows(root, "SELECT hex(data) FROM messages")
+            .is_empty()
+            .then_some(())
+    });
+}
+
 fn local_outcome(point: &'static str) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
@@ -154,11 +162,7 @@ fn local_outcome(point: &'static str) -> Outcome {
         seen.extend(files(&root.join("outbox")));
     }
     let worker = Worker::start(local_worker(root)).ready();
-    wait_until("an empty queue", || {
-        rows(root, "SELECT hex(data) FROM messages")
-            .is_empty()
-            .then_some(())
-    });
+    waits_for_an_empty_queue(root);
     drop(worker);
 
     let outputs = files(&root.join("outbox"));
@@ -239,35 +243,12 @@ fn a_panic_costs_one_attempt_of_one_job_and_not_the_worker() {
         let published = run(&mut publish);
         assert!(published.status.success(), "{point}: {}", told(&published));
         assert_eq!(files(&root.join("outbox")).len(), 3, "{point}");
-        wait_until("an empty queue", || {
-            rows(root, "SELECT hex(data) FROM messages")
-                .is_empty()
-                .then_some(())
-        });
+        waits_for_an_empty_queue(root);
         assert_eq!(worker.get("/health").0, 200, "{point}");
         assert_eq!(worker.metric("cutout_jobs_in_flight", &[]), 0.0, "{point}");
         let counted = worker.metric("cutout_jobs_total", &["code=\"internal\""]);
         assert_eq!(counted, 1.0, "{point}: the panic is counted");
     }
-}
-
-/// A root with photos and a job for each.
-fn root_with_jobs(count: usize) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path();
-    std::fs::create_dir(root.join("photos")).unwrap();
-    let mut publish = quick();
-    publish
-        .args(["publish", "--ingress", "local", "--root"])
-        .arg(root);
-    for i in 0..count {
-        let name = format!("photos/cat-{i}.jpg");
-        std::fs::copy(file("samples/cat.jpg"), root.join(&name)).unwrap();
-        publish.arg(name);
-    }
-    let published = run(&mut publish);
-    assert!(published.status.success(), "{}", told(&published));
-    dir
 }
 
 /// A worker whose engine is lost gives its job back, as an attempt that failed, and ends by
@@ -293,11 +274,7 @@ fn ends_for_its_engine(failpoints: &str, arguments: &[&str], code: &str, attempt
     assert!(files(&root.join("outbox")).is_empty());
 
     let worker = Worker::start(local_worker(root)).ready();
-    wait_until("an empty queue", || {
-        rows(root, "SELECT hex(data) FROM messages")
-            .is_empty()
-            .then_some(())
-    });
+    waits_for_an_empty_queue(root);
     drop(worker);
     assert_eq!(files(&root.join("outbox")).len(), attempts.len());
     let results = rows(root, "SELECT data FROM results");

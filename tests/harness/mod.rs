@@ -288,3 +288,22 @@ pub fn likeness(a: &[u8], b: &[u8]) -> (f64, f64) {
         both as f64 / either.max(1) as f64,
     )
 }
+
+/// A local root with so many photos, and a published job for each.
+pub fn root_with_jobs(count: usize) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    std::fs::create_dir(root.join("photos")).unwrap();
+    let mut publish = quick();
+    publish
+        .args(["publish", "--ingress", "local", "--root"])
+        .arg(root);
+    for i in 0..count {
+        let name = format!("photos/cat-{i}.jpg");
+        std::fs::copy(file("samples/cat.jpg"), root.join(&name)).unwrap();
+        publish.arg(name);
+    }
+    let published = run(&mut publish);
+    assert!(published.status.success(), "{}", told(&published));
+    dir
+}
