@@ -15,7 +15,8 @@ use bytesize::ByteSize;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command};
 
-use crate::engine::provider::ProviderChoice;
+use crate::engine::precision::PrecisionChoice;
+use crate::engine::provider::{self, ProviderChoice, ProviderOptions};
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error, Result};
 use crate::model::{self, manifest::Manifest};
@@ -77,27 +78,59 @@ pub struct ModelArgs {
     #[arg(long, env = "TARGET_SIZE", value_name = "PIXELS")]
     pub target_size: Option<u32>,
 
-    /// Execution provider: cpu, cuda (fails to start without), auto (says what it chose)
+    /// Execution provider: auto (cuda, openvino or cpu, whichever is there first; says which), cpu,
+    /// openvino, cuda, tensorrt (each of these fails to start without)
     #[arg(
         long,
         env = "CUTOUT_PROVIDER",
-        default_value = "cpu",
+        default_value = "auto",
         value_name = "PROVIDER"
     )]
     pub provider: ProviderChoice,
 
-    /// Which CUDA device
-    #[arg(long, env = "CUTOUT_DEVICE_ID", default_value_t = 0, value_name = "N")]
-    pub device_id: i32,
+    /// What the network computes in: auto (bf16 where the CPU has it and the manifest's measured
+    /// error is small), f32, bf16 (fails to start without)
+    #[arg(
+        long,
+        env = "CUTOUT_PRECISION",
+        default_value = "auto",
+        value_name = "PRECISION"
+    )]
+    pub precision: PrecisionChoice,
+
+    /// Photos in one run of the network, where its graph takes several; 0 means 4 on a GPU, else 1
+    #[arg(long, env = "CUTOUT_MAX_BATCH", default_value_t = 0, value_name = "N")]
+    pub max_batch: usize,
+
+    /// How long a batch that is not full waits for photos that are being prepared
+    #[arg(long, env = "CUTOUT_MAX_WAIT", default_value = "5ms", value_name = "DURATION", value_parser = duration)]
+    pub max_wait: Duration,
 
     /// Threads inside one operator on the CPU; 0 means as many as there are cores
     #[arg(long, env = "CUTOUT_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,
 
+    /// cuda, tensorrt: which card
+    #[arg(long, env = "CUTOUT_DEVICE_ID", default_value_t = 0, value_name = "N")]
+    pub device_id: i32,
+
+    /// cuda, tensorrt: most memory of the card that the network may take [default: all]
+    #[arg(long, env = "CUTOUT_GPU_MEMORY_LIMIT", value_name = "SIZE", value_parser = size)]
+    pub gpu_memory_limit: Option<ByteSize>,
+
+    /// cuda, tensorrt: replay the run as a CUDA graph; for networks of one input size
+    #[arg(long, env = "CUTOUT_CUDA_GRAPHS", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(bool), value_name = "BOOL")]
+    pub cuda_graphs: bool,
+
+    /// tensorrt: where built engines are kept between starts
+    #[arg(long, env = "CUTOUT_ENGINE_CACHE", value_name = "DIR")]
+    pub engine_cache: Option<PathBuf>,
+
     #[command(flatten)]
     pub home: HomeArgs,
 
-    /// The ONNX Runtime shared library; lib/libonnxruntime.so under --home when not given
+    /// The ONNX Runtime shared library [default: under --home, lib/libonnxruntime.so, or
+    /// lib/openvino/libonnxruntime.so for that provider]
     #[arg(long, env = "CUTOUT_ORT_LIB", value_name = "FILE")]
     pub ort_lib: Option<PathBuf>,
 }
@@ -454,18 +487,26 @@ impl ModelArgs {
     pub fn session(&self, manifest: Manifest, model_file: PathBuf) -> Result<SessionConfig> {
         let ort_library = match &self.ort_lib {
             Some(file) => file.clone(),
-            None => self.home.find()?.join("lib").join("libonnxruntime.so"),
+            None => provider::library(self.provider, &self.home.find()?.join("lib")),
         };
         Ok(SessionConfig {
             ort_library,
             model_file,
             manifest,
             provider: self.provider,
-            device_id: self.device_id,
-            threads: match self.threads {
-                0 => cores(),
-                n => n,
+            options: ProviderOptions {
+                device_id: self.device_id,
+                gpu_memory_limit: self.gpu_memory_limit,
+                cuda_graphs: self.cuda_graphs,
+                engine_cache: self.engine_cache.clone(),
+                threads: match self.threads {
+                    0 => cores(),
+                    n => n,
+                },
             },
+            precision: self.precision,
+            max_batch: self.max_batch,
+            max_wait: self.max_wait,
         })
     }
 }

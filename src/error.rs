@@ -175,6 +175,16 @@ impl Error {
         self
     }
 
+    /// The same failure for another job that met it; the cause becomes text.
+    #[must_use]
+    pub fn for_another(&self) -> Self {
+        let mut another = Self::new(self.code, self.message.clone());
+        if let Some(cause) = &self.cause {
+            another.cause = Some(cause.to_string().into());
+        }
+        another
+    }
+
     /// The stable code.
     pub const fn code(&self) -> Code {
         self.code

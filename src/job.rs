@@ -733,8 +733,16 @@ pub struct ModelUsed {
     pub name: String,
     /// SHA-256 of the weights file, hex.
     pub sha256: String,
-    /// Execution provider: `cpu`, `cuda`.
+    /// Execution provider: `cpu`, `openvino`, `cuda`, `tensorrt`.
     pub provider: String,
+    /// What the network computed in: `graph` (the types it is written in), `f32`, `bf16`.
+    #[serde(default = "as_the_graph")]
+    pub precision: String,
+}
+
+/// What results from before the field said.
+fn as_the_graph() -> String {
+    "graph".to_owned()
 }
 
 /// Milliseconds spent in each stage.

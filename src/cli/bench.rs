@@ -122,7 +122,7 @@ struct Photo {
 impl BenchCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         let session = super::session_config(&self.model).await?;
-        let threads = session.threads;
+        let threads = session.options.threads;
         let engine = crate::engine::Engine::start(session).await?;
         let memory = super::photo_bytes(&self.limits);
         let cutter = super::cutter(engine, &self.limits, memory, Metrics::new());

@@ -420,6 +420,8 @@ async fn check(args: &ModelArgs) -> crate::error::Result<()> {
     let engine = Engine::start(session).await?;
     let info = engine.info();
     println!("provider    {}", info.provider.as_str());
+    println!("precision   {}", info.precision.as_str());
+    println!("max batch   {}", info.max_batch);
     for port in &info.inputs {
         println!("input       {} {}", port.name, port.shape);
     }

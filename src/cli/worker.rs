@@ -282,6 +282,7 @@ fn model_info(info: &EngineInfo) -> ModelInfo {
         name: info.manifest.name.clone(),
         sha256: info.manifest.sha256.clone(),
         provider: info.provider.as_str().to_owned(),
+        precision: info.precision.as_str().to_owned(),
         input_size: match info.manifest.resize {
             Resize::Static { width, height } => format!("{width}x{height}"),
             Resize::Dynamic { short, .. } => format!("shorter side {short}"),

@@ -1,26 +1,33 @@
 //! The accelerator behind a handle: one thread owns the session, jobs send tensors and await mattes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::crash::crash_point;
 use crate::error::{Code, Error, Result};
 use crate::model::manifest::{Layout, Manifest};
+pub use desk::Coming;
+use desk::{Batching, Desk};
+use lane::Lane;
+use precision::Precision;
 use provider::Provider;
+use runner::Runner;
 use session::{Port, Session, SessionConfig};
 use tensor::{Matte, Tensor, TensorData};
 
+mod desk;
+mod graph;
+mod lane;
+mod library;
+pub mod precision;
 pub mod provider;
+mod request;
+mod runner;
 pub mod session;
 pub mod tensor;
-
-/// Requests that may wait for the thread. Every request's tensor is paid for by its job's memory
-/// budget and gone when the job is, so this bounds nothing but the channel itself.
-const QUEUE: usize = 1024;
 
 /// How often [`Engine::lost`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -36,6 +43,10 @@ pub struct EngineInfo {
     pub manifest: Manifest,
     /// The device in use.
     pub provider: Provider,
+    /// What the network computes in.
+    pub precision: Precision,
+    /// Photos in one run at most.
+    pub max_batch: usize,
     /// Version of ONNX Runtime.
     pub runtime: String,
     /// The graph's inputs.
@@ -57,47 +68,8 @@ pub struct Inference {
     pub waited: Duration,
     /// The run itself.
     pub ran: Duration,
-}
-
-struct Request {
-    load: Load,
-    sent: Instant,
-    reply: oneshot::Sender<Result<Inference>>,
-}
-
-/// What a request brings, shared by who waits for the answer and the queue: whoever gives up
-/// takes it out of the queue, however long the thread may be busy with others.
-#[derive(Clone)]
-struct Load(Arc<Mutex<Option<Cargo>>>);
-
-struct Cargo {
-    tensor: Tensor,
-    waiting: Box<dyn Send>,
-    paid: Box<dyn Send>,
-}
-
-impl Load {
-    fn take(&self) -> Option<Cargo> {
-        self.lock().take()
-    }
-
-    /// Whether its run has begun.
-    fn is_taken(&self) -> bool {
-        self.lock().is_none()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Cargo>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Withdraws a request that has not begun when nobody waits for it any more.
-struct Withdraw(Load);
-
-impl Drop for Withdraw {
-    fn drop(&mut self) {
-        drop(self.0.take());
-    }
+    /// Photos in the run; told to one of them, so that a run is counted once.
+    pub run_of: Option<usize>,
 }
 
 /// The thread's sign of life, read by /health.
@@ -154,52 +126,57 @@ impl Pulse {
     fn end(&self) {
         self.busy_since.store(0, Ordering::Release);
     }
-}
 
-/// Marks the thread dead however it ends.
-struct DeathKnell(Arc<Pulse>);
-
-impl Drop for DeathKnell {
-    fn drop(&mut self) {
-        self.0.end();
-        self.0.alive.store(false, Ordering::Release);
+    fn die(&self) {
+        self.alive.store(false, Ordering::Release);
     }
 }
 
-/// A handle to the engine thread; cheap to clone. The thread ends when the last handle is gone.
+/// A handle to the engine; cheap to clone. Its threads end when the last handle is gone.
 #[derive(Clone)]
 pub struct Engine {
-    requests: mpsc::Sender<Request>,
+    desk: Arc<Desk>,
+    _open: Arc<Open>,
     info: Arc<EngineInfo>,
     pulse: Arc<Pulse>,
 }
 
+/// Closes the desk when the last handle is gone.
+struct Open(Arc<Desk>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 impl Engine {
-    /// Starts the thread, loads the network and warms it up; returns when it is ready to serve.
+    /// Starts the threads, loads the network and warms it up; returns when it is ready to serve.
     pub async fn start(config: SessionConfig) -> Result<Self> {
-        let (requests, inbox) = mpsc::channel(QUEUE);
         let (ready, loaded) = oneshot::channel();
         let pulse = Arc::new(Pulse::new());
-        let knell = DeathKnell(pulse.clone());
+        let sign = pulse.clone();
         std::thread::Builder::new()
             .name("engine".into())
-            .spawn(move || {
-                let knell = knell;
-                match load(&config) {
-                    Ok((session, info)) => {
-                        if ready.send(Ok(info)).is_ok() {
-                            serve(session, inbox, &knell.0);
-                        }
+            .spawn(move || match load(&config) {
+                Ok((session, lanes, info)) => {
+                    let wait = config.max_wait;
+                    let max = info.max_batch;
+                    let desk = Desk::new(Batching { max, wait });
+                    let runner = Runner::new(session, desk.clone(), sign);
+                    if ready.send(Ok((desk, info))).is_ok() {
+                        runner.serve(lanes);
                     }
-                    Err(error) => drop(ready.send(Err(error))),
                 }
+                Err(error) => drop(ready.send(Err(error))),
             })
             .map_err(|error| {
                 Error::new(Code::EngineDead, "cannot start the engine thread").caused_by(error)
             })?;
-        let info = loaded.await.map_err(|_| dead())??;
+        let (desk, info) = loaded.await.map_err(|_| dead())??;
         Ok(Self {
-            requests,
+            _open: Arc::new(Open(desk.clone())),
+            desk,
             info: Arc::new(info),
             pulse,
         })
@@ -215,41 +192,37 @@ impl Engine {
         &self.pulse
     }
 
-    /// Runs one image. Dropping the future before the run begins cancels it, and drops all that
-    /// it brought at once. `waiting` is dropped when the run begins, `paid` when it has ended:
-    /// a run that nobody waits for any more still takes its memory.
-    pub async fn infer(
+    /// A photo is being prepared for the network, for as long as the answer lives: a batch may
+    /// wait for it.
+    pub fn announce(&self) -> Coming {
+        self.desk.announce()
+    }
+
+    /// Runs one image, together with others perhaps. The request is made at once, before the
+    /// future is first polled. Dropping the future before the run begins cancels it, and drops all
+    /// that it brought at once. `waiting` is dropped when the run begins, `paid` when it has
+    /// ended: a run that nobody waits for any more still takes its memory.
+    pub fn infer(
         &self,
         tensor: Tensor,
         waiting: Box<dyn Send>,
         paid: Box<dyn Send>,
-    ) -> Result<Inference> {
-        let (reply, answer) = oneshot::channel();
-        let load = Load(Arc::new(Mutex::new(Some(Cargo {
-            tensor,
-            waiting,
-            paid,
-        }))));
-        let withdraw = Withdraw(load.clone());
-        let request = Request {
-            load,
-            sent: Instant::now(),
-            reply,
-        };
-        self.requests.send(request).await.map_err(|_| dead())?;
-        tokio::select! {
-            biased;
-            answer = answer => answer.map_err(|_| dead())?,
-            () = self.given_up_in(&withdraw.0) => Err(stuck()),
-        }
-    }
-
-    /// Waits until the run with this load is given up; for ever if it is another's run that the
-    /// thread is stuck in.
-    async fn given_up_in(&self, load: &Load) {
-        self.pulse.given_up.cancelled().await;
-        if !load.is_taken() {
-            std::future::pending().await
+    ) -> impl Future<Output = Result<Inference>> + Send + use<> {
+        let (request, mut waiter) = request::new(tensor, waiting, paid);
+        let pushed = self.desk.push(request);
+        let pulse = Arc::clone(&self.pulse);
+        async move {
+            pushed.map_err(|_| dead())?;
+            tokio::select! {
+                biased;
+                answer = waiter.answer() => return answer.map_err(|_| dead())?,
+                () = pulse.given_up.cancelled() => (),
+            }
+            if !waiter.has_begun() {
+                // It is another's run that the network is stuck in; the worker ends.
+                std::future::pending::<()>().await;
+            }
+            Err(stuck())
         }
     }
 
@@ -276,7 +249,8 @@ impl Engine {
     /// The warm-up runs once more; what `POST /warmup` does.
     pub async fn warm_up(&self) -> Result<Duration> {
         let begun = Instant::now();
-        for (width, height) in warm_up_sizes(&self.info.manifest, self.info.provider) {
+        let on_gpu = self.info.provider.on_gpu();
+        for (width, height) in self.info.manifest.warm_up_sizes(on_gpu) {
             let tensor = blank(&self.info.manifest, width, height);
             self.infer(tensor, Box::new(()), Box::new(())).await?;
         }
@@ -298,66 +272,48 @@ fn stuck() -> Error {
     )
 }
 
-fn load(config: &SessionConfig) -> Result<(Session, EngineInfo)> {
+fn load(config: &SessionConfig) -> Result<(Session, Vec<Lane>, EngineInfo)> {
     let begun = Instant::now();
     let mut session = Session::load(config)?;
     let load = begun.elapsed();
     let begun = Instant::now();
-    for (width, height) in warm_up_sizes(&config.manifest, session.provider()) {
-        session
-            .run(blank(&config.manifest, width, height))
-            .map_err(|error| {
+    let max_batch = session.max_batch(config.max_batch);
+    let on_gpu = session.provider().on_gpu();
+    // A card chooses its algorithms by shape, and the batch is part of it.
+    let batches = if on_gpu && max_batch > 1 {
+        vec![max_batch, 1]
+    } else {
+        vec![1]
+    };
+    let sizes = config.manifest.warm_up_sizes(on_gpu);
+    let mut lanes = session.lanes()?;
+    for (width, height) in sizes {
+        for &batch in &batches {
+            let mut photos = vec![blank(&config.manifest, width, height); batch];
+            session.try_out(&mut lanes[0], &mut photos).map_err(|error| {
                 Error::new(
                     Code::ModelInvalid,
                     format!(
-                        "the warm-up of {} at {width}x{height} failed: {}",
+                        "the warm-up of {} at {width}x{height}, {batch} at once, failed: {}",
                         config.manifest.name,
                         error.chain()
                     ),
                 )
             })?;
+        }
     }
     let info = EngineInfo {
         manifest: config.manifest.clone(),
         provider: session.provider(),
-        runtime: session::runtime_version(&config.ort_library),
+        precision: session.precision(),
+        max_batch,
+        runtime: library::version(&config.ort_library),
         inputs: session.inputs(),
         outputs: session.outputs(),
         load,
         warm_up: begun.elapsed(),
     };
-    Ok((session, info))
-}
-
-fn serve(mut session: Session, mut inbox: mpsc::Receiver<Request>, pulse: &Pulse) {
-    while let Some(request) = inbox.blocking_recv() {
-        let Some(cargo) = request.load.take() else {
-            continue;
-        };
-        let waited = request.sent.elapsed();
-        drop(cargo.waiting);
-        pulse.begin();
-        crash_point!("network_running");
-        let begun = Instant::now();
-        let answer = session.run(cargo.tensor);
-        let ran = begun.elapsed();
-        pulse.end();
-        drop(cargo.paid);
-        let poisoned = matches!(&answer, Err(error) if error.code() == Code::EngineDead);
-        // The job may have been given up meanwhile; then nobody wants the matte.
-        drop(
-            request
-                .reply
-                .send(answer.map(|matte| Inference { matte, waited, ran })),
-        );
-        if poisoned {
-            return;
-        }
-    }
-}
-
-fn warm_up_sizes(manifest: &Manifest, provider: Provider) -> Vec<(u32, u32)> {
-    manifest.warm_up_sizes(provider == Provider::Cuda)
+    Ok((session, lanes, info))
 }
 
 /// A grey picture in the network's layout.

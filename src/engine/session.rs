@@ -1,16 +1,17 @@
-//! One ONNX Runtime session: loading, checking against the manifest, running one image.
+//! One ONNX Runtime session: loading, checking against the manifest, running a batch.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
 
-use ort::environment::Environment;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession};
-use ort::value::{DynValue, Outlet, Tensor as OrtTensor, TensorElementType, ValueType};
+use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 
-use super::provider::{self, Provider, ProviderChoice};
-use super::tensor::{Matte, Tensor, TensorData};
+use super::lane::{Input, Lane, LaneSpec, Place};
+use super::precision::{self, Precision, PrecisionChoice};
+use super::provider::{self, Provider, ProviderChoice, ProviderOptions};
+use super::tensor::{Matte, Tensor};
+use super::{graph, library};
 use crate::error::{Code, Error, Result};
-use crate::model::manifest::{Layout, Manifest};
+use crate::model::manifest::{Layout, Manifest, Resize};
 
 /// What a session is made from.
 #[derive(Clone, Debug)]
@@ -23,10 +24,39 @@ pub struct SessionConfig {
     pub manifest: Manifest,
     /// The device asked for.
     pub provider: ProviderChoice,
-    /// Which card, where there are several.
-    pub device_id: i32,
-    /// Threads inside one operator, on the CPU.
-    pub threads: usize,
+    /// What else is asked of it.
+    pub options: ProviderOptions,
+    /// What it shall compute in.
+    pub precision: PrecisionChoice,
+    /// Photos in one run at most; 0 leaves it to the provider.
+    pub max_batch: usize,
+    /// How long a batch that is not full waits for photos that are being prepared. One that
+    /// nobody else follows never waits.
+    pub max_wait: std::time::Duration,
+}
+
+impl SessionConfig {
+    /// The defaults on this many threads of the CPU, with ONNX Runtime's own kernels.
+    pub fn new(
+        ort_library: PathBuf,
+        model_file: PathBuf,
+        manifest: Manifest,
+        threads: usize,
+    ) -> Self {
+        Self {
+            ort_library,
+            model_file,
+            manifest,
+            provider: ProviderChoice::Cpu,
+            options: ProviderOptions {
+                threads,
+                ..ProviderOptions::default()
+            },
+            precision: PrecisionChoice::Auto,
+            max_batch: 0,
+            max_wait: std::time::Duration::ZERO,
+        }
+    }
 }
 
 /// A loaded network.
@@ -37,8 +67,24 @@ pub struct Session {
     /// The graph's name for the matte.
     output: String,
     provider: Provider,
-    /// Only the matte: ISNet offers twelve more outputs, which would be kept and copied.
+    precision: Precision,
+    place: Place,
+    /// Whether the graph takes several photos at once.
+    batches: bool,
+    /// Only the matte: what else the graph offers would be kept and copied.
     wanted: RunOptions<HasSelectedOutputs>,
+    wanted_then_shrink: RunOptions<HasSelectedOutputs>,
+}
+
+/// What becomes of the memory that a run took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next run takes it again, soon.
+    Keep,
+    /// It goes back to the system, as far as it is ONNX Runtime's own on the CPU: between bursts
+    /// a worker with ISNet takes 0.6 instead of 1.4 GB, and the next run a tenth longer
+    /// (docs/benchmarks.md).
+    Shrink,
 }
 
 /// One input or output of a graph, for people.
@@ -50,60 +96,129 @@ pub struct Port {
     pub shape: String,
 }
 
+/// What a run gave, to be read without holding the session up.
+pub struct Answer(DynValue);
+
 impl Session {
     /// Loads the library and the graph, and checks the graph against the manifest. Blocks.
     pub fn load(config: &SessionConfig) -> Result<Self> {
-        let environment = environment(&config.ort_library)?;
-        let mut failures = Vec::new();
-        for provider in provider::candidates(config.provider, &config.ort_library)? {
-            match build(&environment, config, provider) {
+        check_options(config)?;
+        let environment = library::environment(&config.ort_library)?;
+        let candidates = provider::candidates(config.provider, &config.ort_library)?;
+        let last = candidates.len() - 1;
+        for (i, provider) in candidates.into_iter().enumerate() {
+            let error = match Self::on(&environment, config, provider) {
                 Ok(session) => {
-                    let (input, output) = ports(&session, &config.manifest)?;
-                    let wanted = RunOptions::new()
-                        .map_err(|error| {
-                            Error::new(Code::EngineDead, "ONNX Runtime refuses run options")
-                                .caused_by(error)
-                        })?
-                        .with_outputs(OutputSelector::no_default().with(&output));
-                    return Ok(Self {
-                        session,
-                        input,
-                        output,
-                        provider,
-                        wanted,
-                    });
+                    if config.provider == ProviderChoice::Auto {
+                        tracing::info!(
+                            provider = provider.as_str(),
+                            precision = session.precision.as_str(),
+                            "provider auto: chose {}",
+                            provider.as_str()
+                        );
+                    }
+                    return Ok(session);
                 }
-                Err(error)
-                    if config.provider == ProviderChoice::Auto && provider == Provider::Cuda =>
-                {
-                    tracing::warn!(%error, "provider auto: CUDA cannot be used; running on the CPU");
-                    failures.push(error);
-                }
-                Err(error) if provider == Provider::Cuda => {
-                    return Err(Error::new(
-                        Code::ProviderUnavailable,
-                        format!("provider cuda was asked for and cannot be used: {error}"),
-                    )
-                    .caused_by(error));
-                }
-                Err(error) => {
-                    return Err(Error::new(
-                        Code::ModelInvalid,
-                        format!(
-                            "ONNX Runtime cannot load {}: {error}",
-                            config.model_file.display()
-                        ),
-                    )
-                    .caused_by(error));
-                }
+                Err(error) => error,
+            };
+            if i == last || error.code() != Code::ProviderUnavailable {
+                return Err(error);
             }
+            tracing::warn!(
+                error = error.chain(),
+                "provider auto: {} cannot be used; trying the next",
+                provider.as_str()
+            );
         }
         unreachable!("the last candidate either loads or returns its error")
+    }
+
+    fn on(
+        environment: &ort::environment::Environment,
+        config: &SessionConfig,
+        provider: Provider,
+    ) -> Result<Self> {
+        let precision = precision::decide(
+            config.precision,
+            provider,
+            precision::native_bf16(),
+            config.manifest.bf16,
+        )?;
+        let session = build(environment, config, provider, precision)
+            .map_err(|error| refused(config, provider, &error))?;
+        let (input, output, batches) = ports(&session, &config.manifest)?;
+        let options = |shrink| {
+            run_options(&output, shrink).map_err(|error| {
+                Error::new(Code::EngineDead, "ONNX Runtime refuses run options").caused_by(error)
+            })
+        };
+        let (wanted, wanted_then_shrink) = (options(false)?, options(provider == Provider::Cpu)?);
+        let place = if provider.on_gpu() {
+            Place::Card {
+                device_id: config.options.device_id,
+                fixed: config.options.cuda_graphs,
+            }
+        } else {
+            Place::Host
+        };
+        Ok(Self {
+            session,
+            input,
+            output,
+            provider,
+            precision,
+            place,
+            batches,
+            wanted,
+            wanted_then_shrink,
+        })
     }
 
     /// The device in use.
     pub const fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// What the network computes in.
+    pub const fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Photos in one run at most, given what was asked for (0: whatever suits the provider).
+    pub const fn max_batch(&self, asked: usize) -> usize {
+        match (self.batches, asked) {
+            (false, _) => 1,
+            (true, 0) => self.provider.default_max_batch(),
+            (true, asked) => asked,
+        }
+    }
+
+    /// The lanes that make sense, one at least: no second one where all batches must enter at
+    /// the same address.
+    ///
+    /// Errors: `provider_unavailable` when the device has no memory for them.
+    pub fn lanes(&self) -> Result<Vec<Lane>> {
+        let count = match self.place {
+            Place::Card { fixed: true, .. } => 1,
+            _ => 2,
+        };
+        let spec = LaneSpec {
+            session: &self.session,
+            input: &self.input,
+            output: &self.output,
+            place: self.place,
+        };
+        let lanes = (0..count).map(|_| Lane::new(&spec));
+        lanes.collect::<ort::Result<_>>().map_err(|error| {
+            Error::new(
+                Code::ProviderUnavailable,
+                format!(
+                    "provider {} gives no memory for photos",
+                    self.provider.as_str()
+                ),
+            )
+            .caused_by(error)
+        })
     }
 
     /// The graph's inputs.
@@ -116,33 +231,52 @@ impl Session {
         self.session.outputs().iter().map(port).collect()
     }
 
-    /// Runs one image. The answer is as the graph gives it: activation and min–max are the
-    /// caller's (`pipeline::matte`). Blocks for as long as the network takes.
-    pub fn run(&mut self, tensor: Tensor) -> Result<Matte> {
-        let failed = |error: ort::Error| {
-            let message = error.to_string();
-            // A sticky CUDA error poisons the context: every later call fails too.
-            let code = if message.contains("CUDA error") || message.contains("CUDA failure") {
-                Code::EngineDead
-            } else {
-                Code::InferenceFailed
-            };
-            Error::new(code, "the network's run failed").caused_by(message)
+    /// Stages photos and runs them, for the warm-up.
+    pub fn try_out(&mut self, lane: &mut Lane, photos: &mut Vec<Tensor>) -> Result<()> {
+        let count = photos.len();
+        lane.stage(photos).map_err(failed)?;
+        self.run(lane, After::Keep)?.mattes(count)?;
+        Ok(())
+    }
+
+    /// Runs what is staged in a lane. The answer is as the graph gives it: activation and
+    /// min–max are the caller's (`pipeline::matte`). Blocks for as long as the network takes.
+    pub fn run(&mut self, lane: &mut Lane, after: After) -> Result<Answer> {
+        let options = match after {
+            After::Shrink => &self.wanted_then_shrink,
+            After::Keep => &self.wanted,
         };
-        let (width, height) = (tensor.width as usize, tensor.height as usize);
-        let input: DynValue = match tensor.data {
-            TensorData::NchwF32(data) => OrtTensor::from_array(([1, 3, height, width], data))
-                .map_err(failed)?
-                .into_dyn(),
-            TensorData::NhwcU8(data) => OrtTensor::from_array(([1, height, width, 3], data))
-                .map_err(failed)?
-                .into_dyn(),
+        let output = match lane.take() {
+            Some(Input::Value(value)) => self
+                .session
+                .run_with_options(ort::inputs![self.input.as_str() => value], options)
+                .map(|mut outputs| outputs.remove(&self.output)),
+            Some(Input::Bound(binding)) => self
+                .session
+                .run_binding(binding)
+                .map(|mut outputs| outputs.remove(&self.output)),
+            None => return Err(Error::new(Code::Internal, "a run of an empty lane")),
         };
-        let outputs = self
-            .session
-            .run_with_options(ort::inputs![self.input.as_str() => input], &self.wanted)
-            .map_err(failed)?;
-        let output = &outputs[self.output.as_str()];
+        output.map_err(failed)?.map(Answer).ok_or_else(|| {
+            Error::new(Code::InferenceFailed, "the network's run gave no matte")
+        })
+    }
+}
+
+fn run_options(output: &str, shrink: bool) -> ort::Result<RunOptions<HasSelectedOutputs>> {
+    let mut options = RunOptions::new()?;
+    if shrink {
+        options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+    }
+    Ok(options.with_outputs(OutputSelector::no_default().with(output)))
+}
+
+impl Answer {
+    /// The mattes of a batch of `count`, copied out.
+    ///
+    /// Errors: `inference_failed` when that is not what the network answered.
+    pub fn mattes(&self, count: usize) -> Result<Vec<Matte>> {
+        let output = &self.0;
         let values: Vec<f32> = match output.dtype().tensor_type() {
             Some(TensorElementType::Uint8) => {
                 let (_, bytes) = output.try_extract_tensor::<u8>().map_err(failed)?;
@@ -153,94 +287,113 @@ impl Session {
                 values.to_vec()
             }
         };
-        // [1, 1, H, W] or [1, H, W]: the last two axes are the picture.
+        // [N, 1, H, W] or [N, H, W]: the last two axes are the picture.
         match **output.shape() {
-            [.., h, w] if h > 0 && w > 0 && (h * w) as usize == values.len() => Ok(Matte {
-                width: w as u32,
-                height: h as u32,
-                values,
-            }),
+            [.., h, w] if h > 0 && w > 0 && (h * w) as usize * count == values.len() => {
+                let matte = |values: Vec<f32>| Matte {
+                    width: w as u32,
+                    height: h as u32,
+                    values,
+                };
+                if count == 1 {
+                    return Ok(vec![matte(values)]);
+                }
+                Ok(values
+                    .chunks_exact((h * w) as usize)
+                    .map(|one| matte(one.to_vec()))
+                    .collect())
+            }
             ref shape => Err(Error::new(
                 Code::InferenceFailed,
-                format!("the network answered with shape {shape:?}, which is not one matte"),
+                format!(
+                    "the network answered {count} photos with shape {shape:?}, which is not one matte each"
+                ),
             )),
         }
     }
 }
 
-/// The version of ONNX Runtime, which its file name ends in (`libonnxruntime.so.1.26.0`);
-/// `ort` checks it against the API it needs but does not tell it.
-pub fn runtime_version(library: &Path) -> String {
-    library
-        .canonicalize()
-        .ok()
-        .and_then(|file| {
-            let name = file.file_name()?.to_str()?;
-            Some(name.rsplit_once(".so.")?.1.to_owned())
-        })
-        .unwrap_or_else(|| "unknown".to_owned())
+/// What a failed run means.
+pub(super) fn failed(error: ort::Error) -> Error {
+    let message = error.to_string();
+    // A sticky CUDA error poisons the context: every later call fails too.
+    let code = if message.contains("CUDA error") || message.contains("CUDA failure") {
+        Code::EngineDead
+    } else {
+        Code::InferenceFailed
+    };
+    Error::new(code, "the network's run failed").caused_by(message)
 }
 
-/// ONNX Runtime allows one environment for each process, so it is kept once made.
-fn environment(library: &Path) -> Result<Environment> {
-    static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
-    let mut slot = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(environment) = &*slot {
-        return Ok(environment.clone());
+fn check_options(config: &SessionConfig) -> Result<()> {
+    if config.options.cuda_graphs && !matches!(config.manifest.resize, Resize::Static { .. }) {
+        return Err(Error::new(
+            Code::ConfigInvalid,
+            format!(
+                "--cuda-graphs needs one input size, and {} has: {}; leave it out, or set INSPIRENET_RESIZE=static",
+                config.manifest.name, config.manifest.resize
+            ),
+        ));
     }
-    let fail = |error: String| {
-        Error::new(
+    Ok(())
+}
+
+fn refused(config: &SessionConfig, provider: Provider, error: &ort::Error) -> Error {
+    let error = if provider == Provider::Cpu {
+        return Error::new(
             Code::ModelInvalid,
             format!(
-                "cannot load ONNX Runtime from {}: {error}; run `make setup`, or set --ort-lib (CUTOUT_ORT_LIB) to libonnxruntime.so",
-                library.display()
+                "ONNX Runtime cannot load {}: {error}",
+                config.model_file.display()
             ),
-        )
+        );
+    } else {
+        error.to_string()
     };
-    let environment = ort::init_from(library)
-        .map_err(|error| fail(error.to_string()))?
-        .with_name("cutout")
-        .with_telemetry(false)
-        .with_logger(std::sync::Arc::new(log))
-        .build()
-        .map_err(|error| fail(error.to_string()))?;
-    *slot = Some(environment.clone());
-    Ok(environment)
-}
-
-/// ONNX Runtime's log goes into ours, one level lower: its INFO is about graph nodes.
-fn log(level: ort::logging::LogLevel, category: &str, _: &str, location: &str, message: &str) {
-    use ort::logging::LogLevel;
-    match level {
-        LogLevel::Fatal | LogLevel::Error => {
-            tracing::error!(target: "onnxruntime", category, location, "{message}");
-        }
-        LogLevel::Warning => {
-            tracing::debug!(target: "onnxruntime", category, location, "{message}")
-        }
-        LogLevel::Info | LogLevel::Verbose => {
-            tracing::trace!(target: "onnxruntime", category, location, "{message}");
-        }
-    }
+    Error::new(
+        Code::ProviderUnavailable,
+        format!("provider {} cannot be used: {error}", provider.as_str()),
+    )
 }
 
 fn build(
-    environment: &Environment,
+    environment: &ort::environment::Environment,
     config: &SessionConfig,
     provider: Provider,
+    precision: Precision,
 ) -> ort::Result<OrtSession> {
+    // OpenVINO has threads of its own.
+    let threads = match provider {
+        Provider::OpenVino => 1,
+        _ => config.options.threads,
+    };
     let mut builder = OrtSession::builder(environment)?
         .with_log_level(ort::logging::LogLevel::Warning)?
-        .with_intra_threads(config.threads)?;
-    if let Some(dispatch) = provider::dispatch(provider, config.device_id) {
-        builder = builder.with_execution_providers([dispatch])?;
+        .with_intra_threads(threads)?
+        // Threads that spin for work take the cores from the photos' own.
+        .with_intra_op_spinning(false)?
+        // A plan of all buffers, made in the first run, takes 0.76 GB beside what that run took
+        // by itself, and saves 2 % of the time (docs/benchmarks.md).
+        .with_memory_pattern(provider.on_gpu())?;
+    let dispatches = provider::dispatch(provider, &config.options, precision);
+    if !dispatches.is_empty() {
+        builder = builder.with_execution_providers(dispatches)?;
     }
-    builder.commit_from_file(&config.model_file)
+    if provider == Provider::OpenVino {
+        // What OpenVINO cannot run would run elsewhere, slowly and unsaid.
+        builder = builder.with_config_entry("session.disable_cpu_ep_fallback", "1")?;
+    }
+    let name = config.manifest.output.name.as_deref();
+    match graph::with_one_output(&config.model_file, name) {
+        Ok(Some(content)) => builder.commit_from_memory(&content),
+        // If it cannot be read, the runtime says so.
+        Ok(None) | Err(_) => builder.commit_from_file(&config.model_file),
+    }
 }
 
-/// The names of the input and the output to use: the manifest's, which the graph must have, or
-/// the graph's first.
-fn ports(session: &OrtSession, manifest: &Manifest) -> Result<(String, String)> {
+/// The names of the input and the output to use, and whether they take batches: the manifest's,
+/// which the graph must have, or the graph's first.
+fn ports(session: &OrtSession, manifest: &Manifest) -> Result<(String, String, bool)> {
     let input = find_port(
         "input",
         session.inputs(),
@@ -273,9 +426,11 @@ fn ports(session: &OrtSession, manifest: &Manifest) -> Result<(String, String)> 
         Layout::NhwcU8 => TensorElementType::Uint8,
     };
     match input.dtype() {
-        ValueType::Tensor { ty, shape, .. } if *ty == wanted && shape.len() == 4 => {
-            Ok((input.name().to_owned(), output.name().to_owned()))
-        }
+        ValueType::Tensor { ty, shape, .. } if *ty == wanted && shape.len() == 4 => Ok((
+            input.name().to_owned(),
+            output.name().to_owned(),
+            shape.first().is_some_and(|batch| *batch < 0),
+        )),
         _ => Err(Error::new(
             Code::ModelInvalid,
             format!(

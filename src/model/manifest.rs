@@ -177,6 +177,17 @@ pub struct AnySize {
     pub short: u32,
 }
 
+/// How far a matte moves when its network computes in fewer bits, measured over photos by
+/// `cutout bench precision`; values of the matte are 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasuredError {
+    /// Mean absolute difference.
+    pub mean: f64,
+    /// Share of pixels that differ by more than one level of 255.
+    pub off: f64,
+}
+
 /// Largest side that `TARGET_SIZE` may ask for, in pixels: memory grows with its square.
 const MAX_SIDE: u32 = 4096;
 
@@ -211,6 +222,10 @@ pub struct Manifest {
     pub input: InputSpec,
     /// The network's output.
     pub output: OutputSpec,
+    /// How far its mattes move in bf16, where that was measured; without it, bf16 is for those
+    /// who ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bf16: Option<MeasuredError>,
     /// What it was read from, for messages: a path, or the name of an embedded manifest.
     #[serde(skip)]
     pub read_from: String,

@@ -127,6 +127,7 @@ impl Published {
             any_size: self.any_size,
             input: self.input.clone(),
             output: self.output.clone(),
+            bf16: None,
             read_from: self.read_from.clone(),
         }
     }

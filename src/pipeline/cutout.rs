@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::job::Output;
 use crate::telemetry::labels::Stage;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, NetworkLabels};
 
 /// What turns photos into cut-outs, shared by all jobs. Cheap to clone.
 #[derive(Clone)]
@@ -99,6 +99,7 @@ impl Cutter {
         let share = Arc::new(share);
         spent.wait += asked.elapsed();
 
+        let coming = self.engine.announce();
         let manifest = self.engine.info().manifest.clone();
         let held = Arc::clone(&share);
         let ((photo, tensor, took), waited) = self
@@ -118,17 +119,21 @@ impl Cutter {
 
         let waiting = self.metrics.waiting_guard(Stage::Infer);
         let paid = Box::new(Arc::clone(&share));
-        let inference = self.engine.infer(tensor, Box::new(waiting), paid).await?;
+        let inference = self.engine.infer(tensor, Box::new(waiting), paid);
+        drop(coming);
+        let inference = inference.await?;
         crash_point!("matte_inferred");
         spent.wait += inference.waited;
         spent.infer = inference.ran;
         let info = self.engine.info();
-        self.metrics.inference(
-            &info.manifest.name,
-            info.provider.as_str(),
-            1,
-            inference.ran,
-        );
+        if let Some(batch) = inference.run_of {
+            let network = NetworkLabels {
+                model: &info.manifest.name,
+                provider: info.provider.as_str(),
+                precision: info.precision.as_str(),
+            };
+            self.metrics.inference(network, batch, inference.ran);
+        }
 
         let manifest = self.engine.info().manifest.clone();
         let output = output.clone();

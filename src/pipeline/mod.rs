@@ -348,6 +348,7 @@ impl Pipeline {
                 name: info.manifest.name.clone(),
                 sha256: info.manifest.sha256.clone(),
                 provider: info.provider.as_str().to_owned(),
+                precision: info.precision.as_str().to_owned(),
             }),
             timings_ms,
             attempt: arrival.attempt,

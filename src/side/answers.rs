@@ -169,6 +169,7 @@ pub struct ModelAnswer {
     model: Option<String>,
     sha256: Option<String>,
     provider: Option<String>,
+    precision: Option<String>,
     input_size: Option<String>,
     load_seconds: Option<f64>,
     warm_up_seconds: Option<f64>,
@@ -186,6 +187,7 @@ impl ModelAnswer {
             model: model.as_ref().map(|model| model.name.clone()),
             sha256: model.as_ref().map(|model| model.sha256.clone()),
             provider: model.as_ref().map(|model| model.provider.clone()),
+            precision: model.as_ref().map(|model| model.precision.clone()),
             input_size: model.map(|model| model.input_size),
         }
     }

@@ -54,8 +54,10 @@ pub struct ModelInfo {
     pub name: String,
     /// SHA-256 of the weights file, hex.
     pub sha256: String,
-    /// Execution provider: `cpu`, `cuda`.
+    /// Execution provider: `cpu`, `openvino`, `cuda`, `tensorrt`.
     pub provider: String,
+    /// What the network computes in: `graph`, `f32`, `bf16`.
+    pub precision: String,
     /// The input's size as a person reads it: `1024x1024`, or `shorter side 1280`.
     pub input_size: String,
     /// Time to build the session.
@@ -109,6 +111,7 @@ impl SideState {
                 model = model.name,
                 sha256 = model.sha256,
                 provider = model.provider,
+                precision = model.precision,
                 input_size = model.input_size,
                 load_seconds = model.load.as_secs_f64(),
                 warm_up_seconds = model.warm_up.as_secs_f64(),
@@ -184,6 +187,7 @@ mod tests {
                 name: "isnet".into(),
                 sha256: "b6e8".into(),
                 provider: "cpu".into(),
+            precision: "graph".into(),
                 input_size: "1024x1024".into(),
                 load: Duration::from_millis(380),
                 warm_up: Duration::from_millis(1100),

@@ -71,6 +71,17 @@ impl Default for Metrics {
     }
 }
 
+/// Which network ran, and how: bounded by what the process has loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkLabels<'a> {
+    /// The manifest's name.
+    pub model: &'a str,
+    /// The execution provider's name.
+    pub provider: &'a str,
+    /// What it computes in.
+    pub precision: &'a str,
+}
+
 impl Metrics {
     /// A fresh registry. What has few labels is there from the first scrape, at 0, so that
     /// `rate()` sees the first increment.
@@ -112,7 +123,7 @@ impl Metrics {
                 "inference_seconds",
                 "Time of one run of the network, whatever its batch.",
                 SECONDS,
-                &["model", "provider"],
+                &["model", "provider", "precision"],
             ),
             model_load_seconds: new.register(Gauge::with_opts(opts(
                 "model_load_seconds",
@@ -279,13 +290,13 @@ impl Metrics {
         )
     }
 
-    /// The network ran once, for `batch` photos. `model` is a loaded manifest's name,
-    /// `provider` the execution provider's: both are bounded by what the process has loaded.
-    pub fn inference(&self, model: &str, provider: &str, batch: usize, elapsed: Duration) {
+    /// The network ran once, for `batch` photos.
+    pub fn inference(&self, network: NetworkLabels, batch: usize, elapsed: Duration) {
+        let labels = [network.model, network.provider, network.precision];
         self.0.batch_size.observe(batch as f64);
         self.0
             .inference_seconds
-            .with_label_values(&[model, provider])
+            .with_label_values(&labels)
             .observe(elapsed.as_secs_f64());
     }
 
@@ -512,7 +523,12 @@ mod tests {
         metrics.job_finished(Outcome::Failed, Some(Code::ImageCorrupt), "local", second);
         metrics.stage(Stage::Decode, second);
         metrics.queue_age(second);
-        metrics.inference("isnet", "cpu", 2, second);
+        let network = NetworkLabels {
+            model: "isnet",
+            provider: "cpu",
+            precision: "graph",
+        };
+        metrics.inference(network, 2, second);
         metrics.model_loaded(second);
         metrics.startup(StartPhase::Total, second);
         metrics.bytes_in(3);
@@ -569,6 +585,7 @@ mod tests {
             "ort",
             "outcome",
             "phase",
+            "precision",
             "provider",
             "reason",
             "route",
