@@ -39,6 +39,15 @@ macro_rules! crash_point {
 }
 pub(crate) use crash_point;
 
+/// Marks a step that tests can make fail with this error, by the action `return`, where the
+/// condition holds. Only for a function of its own, which it ends.
+macro_rules! fault_point {
+    ($name:literal, $where:expr, $error:expr) => {
+        ::fail::fail_point!($name, $where, |_| Err($error))
+    };
+}
+pub(crate) use fault_point;
+
 /// Reads `FAILPOINTS`; the points are armed for as long as the answer lives.
 #[cfg(feature = "failpoints")]
 pub fn arm() -> fail::FailScenario<'static> {

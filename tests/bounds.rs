@@ -43,7 +43,12 @@ fn file(path: &str) -> PathBuf {
 async fn engine() -> Engine {
     let models = file("tests/fixtures/home/models");
     let manifest = model::find(models.join("brightness.toml").to_str().unwrap(), None).unwrap();
-    let started = Engine::start(SessionConfig::new(file(".cache/lib/libonnxruntime.so"), model::verify(&manifest, &models).unwrap(), manifest, 1));
+    let started = Engine::start(SessionConfig::new(
+        file(".cache/lib/libonnxruntime.so"),
+        model::verify(&manifest, &models).unwrap(),
+        manifest,
+        1,
+    ));
     started.await.unwrap()
 }
 

@@ -28,7 +28,12 @@ async fn engine(network: &str, resize: Resize) -> Result<Engine> {
     let path = models.join(format!("{network}.toml"));
     let mut manifest = model::find(path.to_str().unwrap(), None)?;
     manifest.resize = resize;
-    Engine::start(SessionConfig::new(file(".cache/lib/libonnxruntime.so"), model::verify(&manifest, &models)?, manifest, 1))
+    Engine::start(SessionConfig::new(
+        file(".cache/lib/libonnxruntime.so"),
+        model::verify(&manifest, &models)?,
+        manifest,
+        1,
+    ))
     .await
 }
 

@@ -254,7 +254,12 @@ async fn cutter(network: &Value) -> Cutter {
     let path = models.join(format!("inspyrenet-{}.toml", text(&network["mode"])));
     let mut manifest = model::find(path.to_str().unwrap(), None).unwrap();
     manifest.resize = serde_json::from_value(network["resize"].clone()).unwrap();
-    let engine = Engine::start(SessionConfig::new(harness::file(".cache/lib/libonnxruntime.so"), model::verify(&manifest, &models).unwrap(), manifest, 2));
+    let engine = Engine::start(SessionConfig::new(
+        harness::file(".cache/lib/libonnxruntime.so"),
+        model::verify(&manifest, &models).unwrap(),
+        manifest,
+        2,
+    ));
     Cutter {
         engine: engine.await.unwrap(),
         memory: Budget::new(1 << 30),

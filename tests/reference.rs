@@ -20,7 +20,12 @@ fn grey(path: &str) -> image::GrayImage {
 async fn masks_are_those_of_the_reference_at_the_networks_size_and_at_full_size() {
     let manifest = model::find(model::DEFAULT, None).unwrap();
     let home = file(".cache");
-    let engine = Engine::start(SessionConfig::new(home.join("lib/libonnxruntime.so"), model::verify(&manifest, &home.join("models")).unwrap(), manifest.clone(), 2))
+    let engine = Engine::start(SessionConfig::new(
+        home.join("lib/libonnxruntime.so"),
+        model::verify(&manifest, &home.join("models")).unwrap(),
+        manifest.clone(),
+        2,
+    ))
     .await
     .unwrap();
     for name in SAMPLES {

@@ -266,7 +266,11 @@ mod tests {
     fn only_the_output_asked_for_is_left_and_nothing_else_moves() {
         // Long enough that its length takes two bytes.
         let whole = model(&[0; 300], &["matte", "side", "deep"]);
-        for (wanted, left) in [(None, "matte"), (Some("deep"), "deep"), (Some("side"), "side")] {
+        for (wanted, left) in [
+            (None, "matte"),
+            (Some("deep"), "deep"),
+            (Some("side"), "side"),
+        ] {
             let cut = cut(&whole, wanted).unwrap();
             assert_eq!(names(&cut), [left]);
             assert_eq!(cut.len(), whole.len());

@@ -121,7 +121,11 @@ fn shape(photos: &[Tensor]) -> [usize; 4] {
 
 fn on_host(photos: &mut Vec<Tensor>) -> ort::Result<DynValue> {
     let shape = shape(photos);
-    let alone = if photos.len() == 1 { photos.pop() } else { None };
+    let alone = if photos.len() == 1 {
+        photos.pop()
+    } else {
+        None
+    };
     let floats = |data| OrtTensor::from_array((shape, data)).map(OrtTensor::into_dyn);
     let bytes = |data| OrtTensor::from_array((shape, data)).map(OrtTensor::into_dyn);
     match (alone.map(|photo| photo.data), photos.first()) {

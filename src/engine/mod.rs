@@ -290,16 +290,18 @@ fn load(config: &SessionConfig) -> Result<(Session, Vec<Lane>, EngineInfo)> {
     for (width, height) in sizes {
         for &batch in &batches {
             let mut photos = vec![blank(&config.manifest, width, height); batch];
-            session.try_out(&mut lanes[0], &mut photos).map_err(|error| {
-                Error::new(
-                    Code::ModelInvalid,
-                    format!(
-                        "the warm-up of {} at {width}x{height}, {batch} at once, failed: {}",
-                        config.manifest.name,
-                        error.chain()
-                    ),
-                )
-            })?;
+            session
+                .try_out(&mut lanes[0], &mut photos)
+                .map_err(|error| {
+                    Error::new(
+                        Code::ModelInvalid,
+                        format!(
+                            "the warm-up of {} at {width}x{height}, {batch} at once, failed: {}",
+                            config.manifest.name,
+                            error.chain()
+                        ),
+                    )
+                })?;
         }
     }
     let info = EngineInfo {

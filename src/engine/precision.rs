@@ -91,13 +91,13 @@ pub fn decide(
     match (provider, choice) {
         (Provider::OpenVino, PrecisionChoice::F32) => Ok(Precision::F32),
         (Provider::OpenVino, PrecisionChoice::Bf16) if native => Ok(Precision::Bf16),
-        (Provider::OpenVino, PrecisionChoice::Auto) => Ok(
-            if native && measured.is_some_and(within_bound) {
+        (Provider::OpenVino, PrecisionChoice::Auto) => {
+            Ok(if native && measured.is_some_and(within_bound) {
                 Precision::Bf16
             } else {
                 Precision::F32
-            },
-        ),
+            })
+        }
         (_, PrecisionChoice::Bf16) => Err(Error::new(
             Code::ProviderUnavailable,
             format!(
@@ -155,8 +155,14 @@ mod tests {
     fn what_is_asked_for_is_done_or_refused() {
         let decide = |choice, provider, native| decide(choice, provider, native, None);
         let (bf16, f32) = (PrecisionChoice::Bf16, PrecisionChoice::F32);
-        assert_eq!(decide(bf16, Provider::OpenVino, true).unwrap(), Precision::Bf16);
-        assert_eq!(decide(f32, Provider::OpenVino, true).unwrap(), Precision::F32);
+        assert_eq!(
+            decide(bf16, Provider::OpenVino, true).unwrap(),
+            Precision::Bf16
+        );
+        assert_eq!(
+            decide(f32, Provider::OpenVino, true).unwrap(),
+            Precision::F32
+        );
         for (provider, native) in [
             (Provider::OpenVino, false),
             (Provider::Cpu, true),

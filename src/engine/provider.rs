@@ -282,9 +282,11 @@ pub fn dispatch(
 }
 
 fn with<P: ArbitrarilyConfigurableExecutionProvider>(provider: P, settings: Settings) -> P {
-    settings.into_iter().fold(provider, |provider, (key, value)| {
-        provider.with_arbitrary_config(key, value)
-    })
+    settings
+        .into_iter()
+        .fold(provider, |provider, (key, value)| {
+            provider.with_arbitrary_config(key, value)
+        })
 }
 
 #[cfg(test)]
@@ -365,7 +367,12 @@ mod tests {
         for name in ["auto", "cpu", "openvino", "cuda", "tensorrt"] {
             assert_eq!(name.parse::<ProviderChoice>().unwrap().to_string(), name);
         }
-        assert!("gpu".parse::<ProviderChoice>().unwrap_err().contains("cuda"));
+        assert!(
+            "gpu"
+                .parse::<ProviderChoice>()
+                .unwrap_err()
+                .contains("cuda")
+        );
     }
 
     #[test]
@@ -403,13 +410,22 @@ mod tests {
         let tensorrt = tensorrt(&all);
         assert_eq!(of(&tensorrt, "trt_engine_cache_path").unwrap(), "/engines");
         assert_eq!(of(&tensorrt, "trt_cuda_graph_enable").unwrap(), "1");
-        assert_eq!(of(&super::tensorrt(&ProviderOptions::default()), "trt_engine_cache_enable"), None);
+        assert_eq!(
+            of(
+                &super::tensorrt(&ProviderOptions::default()),
+                "trt_engine_cache_enable"
+            ),
+            None
+        );
     }
 
     #[test]
     fn tensorrt_is_registered_before_cuda() {
         let options = ProviderOptions::default();
-        assert_eq!(dispatch(Provider::TensorRt, &options, Precision::Graph).len(), 2);
+        assert_eq!(
+            dispatch(Provider::TensorRt, &options, Precision::Graph).len(),
+            2
+        );
         assert!(dispatch(Provider::Cpu, &options, Precision::Graph).is_empty());
     }
 }

@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::desk::{Desk, Turn};
 use super::lane::Lane;
 use super::request::{Begun, Request};
-use super::session::{After, Session};
+use super::session::{After, Answer, Session, failed};
 use super::tensor::{Matte, Tensor};
 use super::{Inference, Pulse};
-use crate::crash::crash_point;
+use crate::crash::{crash_point, fault_point};
 use crate::error::{Code, Error, Result};
 
 /// What all lanes share.
@@ -85,7 +85,7 @@ impl Runner {
             self.desk.unclaim();
             return None;
         }
-        let filled = lane.stage(&mut photos).map_err(super::session::failed);
+        let filled = lane.stage(&mut photos).map_err(failed);
         let turn = self.desk.turn()?;
         let batch: Vec<Option<Begun>> = batch.into_iter().map(Request::begin).collect();
         if batch.iter().all(Option::is_none) {
@@ -95,7 +95,7 @@ impl Runner {
         self.pulse.begin();
         crash_point!("network_running");
         let begun = Instant::now();
-        let answer = filled.and_then(|()| self.session().run(lane, self.after()));
+        let answer = filled.and_then(|()| self.run(lane, batch.len()));
         let ran = begun.elapsed();
         let mattes = match answer {
             Ok(answer) => {
@@ -117,6 +117,18 @@ impl Runner {
             Err(error) => (0..count).map(|_| Err(error.for_another())).collect(),
         };
         reply(batch, mattes, ran)
+    }
+
+    fn run(&self, lane: &mut Lane, count: usize) -> Result<Answer> {
+        fault_point!(
+            "batch_refused",
+            count > 1,
+            Error::new(
+                Code::InferenceFailed,
+                format!("{count} at once are too many")
+            )
+        );
+        self.session().run(lane, self.after())
     }
 
     /// After a batch has failed, each of its photos alone: the fault of one is not its
@@ -142,8 +154,7 @@ impl Runner {
             if wanted.is_none() {
                 return Err(error.for_another());
             }
-            lane.stage(&mut vec![photo])
-                .map_err(super::session::failed)?;
+            lane.stage(&mut vec![photo]).map_err(failed)?;
             let answer = self.session().run(lane, After::Keep)?;
             answer.mattes(1)?.pop().ok_or_else(|| error.for_another())
         });

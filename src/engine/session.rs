@@ -257,9 +257,10 @@ impl Session {
                 .map(|mut outputs| outputs.remove(&self.output)),
             None => return Err(Error::new(Code::Internal, "a run of an empty lane")),
         };
-        output.map_err(failed)?.map(Answer).ok_or_else(|| {
-            Error::new(Code::InferenceFailed, "the network's run gave no matte")
-        })
+        output
+            .map_err(failed)?
+            .map(Answer)
+            .ok_or_else(|| Error::new(Code::InferenceFailed, "the network's run gave no matte"))
     }
 }
 

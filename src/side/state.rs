@@ -187,7 +187,7 @@ mod tests {
                 name: "isnet".into(),
                 sha256: "b6e8".into(),
                 provider: "cpu".into(),
-            precision: "graph".into(),
+                precision: "graph".into(),
                 input_size: "1024x1024".into(),
                 load: Duration::from_millis(380),
                 warm_up: Duration::from_millis(1100),
