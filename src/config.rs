@@ -483,7 +483,7 @@ impl ModelArgs {
         Ok(manifest)
     }
 
-    /// Everything a session needs; `model_file` must have been verified by [`model::verify`].
+    /// Everything a session needs; `model_file` is yours to verify by [`model::verify`].
     pub fn session(&self, manifest: Manifest, model_file: PathBuf) -> Result<SessionConfig> {
         let ort_library = match &self.ort_lib {
             Some(file) => file.clone(),

@@ -159,12 +159,34 @@ fn complain(error: &Error) -> ExitCode {
     }
 }
 
-/// Verifies the network's file and starts the engine.
-async fn start_engine(args: &ModelArgs) -> crate::error::Result<Engine> {
-    Engine::start(session_config(args).await?).await
+/// An engine, and the time it took to verify its network's file.
+struct Started {
+    engine: Engine,
+    verified: std::time::Duration,
 }
 
-/// Finds and verifies what a session is made from.
+/// Starts the engine and verifies the network's file at once: reading it all takes as long as the
+/// runtime takes to load. The engine is given away only if the file is the right one.
+async fn start_engine(args: &ModelArgs) -> crate::error::Result<Started> {
+    let manifest = args.manifest()?;
+    let models_dir = args.home.models_dir()?;
+    let session = args.session(manifest.clone(), models_dir.join(&manifest.file))?;
+    let verifying = tokio::task::spawn_blocking(move || {
+        let begun = std::time::Instant::now();
+        model::verify(&manifest, &models_dir).map(|_| begun.elapsed())
+    });
+    let (verified, engine) = tokio::join!(verifying, Engine::start(session));
+    // What is wrong with the file says more than what the runtime thinks of it.
+    let verified = verified.map_err(|error| {
+        Error::new(Code::Internal, "cannot verify the model").caused_by(error)
+    })??;
+    Ok(Started {
+        engine: engine?,
+        verified,
+    })
+}
+
+/// What a session is made from, its file verified.
 async fn session_config(args: &ModelArgs) -> crate::error::Result<SessionConfig> {
     let manifest = args.manifest()?;
     let models_dir = args.home.models_dir()?;

@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 use crate::error::{Code, Error, Result};
 use crate::ingress::Egress;
 use crate::pipeline::Pipeline;
+use crate::side::gpu::Card;
 use crate::side::health::{QueueStatus, StorageStatus};
 use crate::side::state::SideState;
 use crate::store::Store;
-use crate::telemetry::metrics::BudgetReading;
+use crate::telemetry::metrics::{BudgetReading, Metrics};
 
 /// How often the budgets are read.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -52,6 +53,10 @@ pub(super) fn start(
             });
         }
     });
+    let info = pipeline.cutter.engine.info();
+    if info.provider.on_gpu() {
+        watching.spawn(card(info.device_id, pipeline.metrics.clone(), side.clone()));
+    }
     let (state, suspicious) = (Arc::clone(side), Arc::clone(side));
     watching.spawn(ask(
         "the store",
@@ -91,6 +96,25 @@ pub(super) fn start(
         || Box::pin(std::future::pending()),
     ));
     watching
+}
+
+/// Tells the card's memory, if its driver does.
+async fn card(device_id: i32, metrics: Metrics, side: Arc<SideState>) {
+    let card = match Card::open(device_id) {
+        Ok(card) => card,
+        Err(error) => {
+            tracing::warn!(error, "the card's memory is not watched");
+            return;
+        }
+    };
+    let mut gauges = tokio::time::interval(GAUGES_EVERY);
+    loop {
+        gauges.tick().await;
+        if let Some(memory) = card.memory() {
+            metrics.set_gpu_memory(memory.used, memory.total);
+            side.set_gpu_used(memory.used);
+        }
+    }
 }
 
 async fn all_there(store: &dyn Store, buckets: &[String]) -> Result<()> {

@@ -22,6 +22,7 @@ use crate::side::state::{ModelInfo, Phase, SideState};
 use crate::store::Store;
 use crate::telemetry::labels::StartPhase;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::process;
 use crate::worker::Worker;
 
 /// Shown under `cutout worker --help`.
@@ -98,7 +99,9 @@ impl WorkerCmd {
     }
 
     pub async fn run(&self, _context: &Context) -> anyhow::Result<ExitCode> {
-        let begun = Instant::now();
+        let configuring = Instant::now();
+        let before = process::age().unwrap_or_default();
+        let begun = configuring.checked_sub(before).unwrap_or(configuring);
         let (_, plan) = self.check()?;
         let metrics = Metrics::new();
         let reasons: Vec<_> = SkipReason::ALL
@@ -106,10 +109,12 @@ impl WorkerCmd {
             .map(|reason| reason.as_str())
             .collect();
         metrics.declare_skip_reasons(&reasons);
-        metrics.startup(StartPhase::Config, begun.elapsed());
+        metrics.startup(StartPhase::Process, before);
+        metrics.startup(StartPhase::Config, configuring.elapsed());
 
         let side = SideState::new(self.worker.stuck_after);
         let listener = server::bind(&self.worker.host.to_string(), self.worker.port).await?;
+        metrics.startup(StartPhase::SidePort, begun.elapsed());
         tracing::info!(address = %listener.local_addr()?, "the side port answers");
         let side_done = CancellationToken::new();
         let serving = tokio::spawn(server::serve(
@@ -143,6 +148,7 @@ impl WorkerCmd {
         side: Arc<SideState>,
         metrics: Metrics,
         stop: CancellationToken,
+        // When the process was started.
         begun: Instant,
     ) -> Result<()> {
         // Clients connect while the model loads.
@@ -154,11 +160,10 @@ impl WorkerCmd {
             ends
         };
         let loading = async {
-            let engine = start_engine(&self.model).await;
-            if let Ok(engine) = &engine {
-                introduce(engine, &side, &metrics);
-            }
-            engine
+            let started = start_engine(&self.model).await?;
+            metrics.startup(StartPhase::Verify, started.verified);
+            introduce(&started.engine, &side, &metrics);
+            Ok(started.engine)
         };
         let starting = async { tokio::join!(connecting, loading) };
         let (ends, engine) = tokio::select! {
@@ -183,6 +188,11 @@ impl WorkerCmd {
         let pipeline = self.pipeline(store.clone(), engine, &plan, metrics.clone());
         let _watching = watch::start(&pipeline, &side, store, egress.clone(), plan.buckets);
         metrics.startup(StartPhase::Total, begun.elapsed());
+        tracing::info!(
+            seconds = begun.elapsed().as_secs_f64(),
+            breakdown = metrics.start_breakdown(),
+            "ready; phases overlap"
+        );
         side.set_phase(Phase::Ready);
         let worker = Worker {
             pipeline,
@@ -259,6 +269,7 @@ fn both<A, B>(a: Result<A>, b: Result<B>) -> Result<(A, B)> {
 fn introduce(engine: &Engine, side: &Arc<SideState>, metrics: &Metrics) {
     let info = engine.info();
     metrics.model_loaded(info.load);
+    metrics.startup(StartPhase::Library, info.library);
     metrics.startup(StartPhase::Session, info.load);
     metrics.startup(StartPhase::WarmUp, info.warm_up);
     metrics.set_runtime(&info.runtime);

@@ -43,6 +43,8 @@ pub struct EngineInfo {
     pub manifest: Manifest,
     /// The device in use.
     pub provider: Provider,
+    /// Which card, where it is one.
+    pub device_id: i32,
     /// What the network computes in.
     pub precision: Precision,
     /// Photos in one run at most.
@@ -53,7 +55,9 @@ pub struct EngineInfo {
     pub inputs: Vec<Port>,
     /// The graph's outputs.
     pub outputs: Vec<Port>,
-    /// Loading the library and the graph.
+    /// Loading the runtime's library.
+    pub library: Duration,
+    /// Building the session: the provider's libraries, and the graph.
     pub load: Duration,
     /// The warm-up runs.
     pub warm_up: Duration,
@@ -274,7 +278,10 @@ fn stuck() -> Error {
 
 fn load(config: &SessionConfig) -> Result<(Session, Vec<Lane>, EngineInfo)> {
     let begun = Instant::now();
-    let mut session = Session::load(config)?;
+    let environment = library::environment(&config.ort_library)?;
+    let library = begun.elapsed();
+    let begun = Instant::now();
+    let mut session = Session::load(config, &environment)?;
     let load = begun.elapsed();
     let begun = Instant::now();
     let max_batch = session.max_batch(config.max_batch);
@@ -307,11 +314,13 @@ fn load(config: &SessionConfig) -> Result<(Session, Vec<Lane>, EngineInfo)> {
     let info = EngineInfo {
         manifest: config.manifest.clone(),
         provider: session.provider(),
+        device_id: config.options.device_id,
         precision: session.precision(),
         max_batch,
         runtime: library::version(&config.ort_library),
         inputs: session.inputs(),
         outputs: session.outputs(),
+        library,
         load,
         warm_up: begun.elapsed(),
     };

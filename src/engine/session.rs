@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
+use ort::environment::Environment;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession};
 use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 
+use super::graph;
 use super::lane::{Input, Lane, LaneSpec, Place};
 use super::precision::{self, Precision, PrecisionChoice};
 use super::provider::{self, Provider, ProviderChoice, ProviderOptions};
 use super::tensor::{Matte, Tensor};
-use super::{graph, library};
 use crate::error::{Code, Error, Result};
 use crate::model::manifest::{Layout, Manifest, Resize};
 
@@ -18,7 +19,7 @@ use crate::model::manifest::{Layout, Manifest, Resize};
 pub struct SessionConfig {
     /// The ONNX Runtime shared library.
     pub ort_library: PathBuf,
-    /// The verified file of the network (see [`crate::model::verify`]).
+    /// The network's file. Whoever uses the engine has it verified ([`crate::model::verify`]).
     pub model_file: PathBuf,
     /// Its manifest.
     pub manifest: Manifest,
@@ -100,14 +101,13 @@ pub struct Port {
 pub struct Answer(DynValue);
 
 impl Session {
-    /// Loads the library and the graph, and checks the graph against the manifest. Blocks.
-    pub fn load(config: &SessionConfig) -> Result<Self> {
+    /// Loads the graph, and checks it against the manifest. Blocks.
+    pub fn load(config: &SessionConfig, environment: &Environment) -> Result<Self> {
         check_options(config)?;
-        let environment = library::environment(&config.ort_library)?;
         let candidates = provider::candidates(config.provider, &config.ort_library)?;
         let last = candidates.len() - 1;
         for (i, provider) in candidates.into_iter().enumerate() {
-            let error = match Self::on(&environment, config, provider) {
+            let error = match Self::on(environment, config, provider) {
                 Ok(session) => {
                     if config.provider == ProviderChoice::Auto {
                         tracing::info!(
@@ -133,11 +133,7 @@ impl Session {
         unreachable!("the last candidate either loads or returns its error")
     }
 
-    fn on(
-        environment: &ort::environment::Environment,
-        config: &SessionConfig,
-        provider: Provider,
-    ) -> Result<Self> {
+    fn on(environment: &Environment, config: &SessionConfig, provider: Provider) -> Result<Self> {
         let precision = precision::decide(
             config.precision,
             provider,
@@ -358,7 +354,7 @@ fn refused(config: &SessionConfig, provider: Provider, error: &ort::Error) -> Er
 }
 
 fn build(
-    environment: &ort::environment::Environment,
+    environment: &Environment,
     config: &SessionConfig,
     provider: Provider,
     precision: Precision,

@@ -95,7 +95,6 @@ struct MemoryHealth {
     healthy: bool,
     cpu_mb: Option<u64>,
     available_mb: Option<u64>,
-    // Not measured: ONNX Runtime does not tell, and its arena has a limit.
     gpu_mb: Option<u64>,
 }
 
@@ -118,7 +117,7 @@ impl HealthAnswer {
             healthy: memory.is_none_or(|memory| memory.is_healthy()),
             cpu_mb: memory.map(|memory| memory.resident / MIB),
             available_mb: memory.map(|memory| memory.available / MIB),
-            gpu_mb: None,
+            gpu_mb: state.gpu_used().map(|bytes| bytes / MIB),
         };
         // Before readiness nothing is expected of either end.
         let degraded = match (ready, memory.healthy) {

@@ -4,6 +4,7 @@
 //! nothing but a [`SideState`], which the rest of the program keeps up to date.
 
 pub mod answers;
+pub mod gpu;
 pub mod health;
 pub mod memory;
 pub mod routes;

@@ -1,5 +1,6 @@
 //! What the side port tells, kept up to date by the rest of the program.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,8 @@ pub struct SideState {
     phase: RwLock<Phase>,
     model: RwLock<Option<ModelInfo>>,
     warm_up: OnceLock<WarmUp>,
+    /// Bytes of the card in use; 0 where none is known.
+    gpu_used: AtomicU64,
     /// Held while a warm-up that was asked for runs, so that a second adds no load.
     pub(super) warming: tokio::sync::Mutex<()>,
 }
@@ -90,6 +93,7 @@ impl SideState {
             phase: RwLock::new(Phase::Loading),
             model: RwLock::new(None),
             warm_up: OnceLock::new(),
+            gpu_used: AtomicU64::new(0),
             warming: tokio::sync::Mutex::new(()),
         })
     }
@@ -121,6 +125,16 @@ impl SideState {
             _ => tracing::debug!(phase = phase.as_str(), "the worker entered a phase"),
         }
         true
+    }
+
+    /// What is in use of the card's memory, bytes.
+    pub fn set_gpu_used(&self, bytes: u64) {
+        self.gpu_used.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of the card in use, where the network runs on one that tells.
+    pub fn gpu_used(&self) -> Option<u64> {
+        Some(self.gpu_used.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// Where the worker is in its life.

@@ -121,10 +121,14 @@ label! {
         Process = "process",
         /// Reading and checking the configuration.
         Config = "config",
+        /// Everything from exec to the side port's first answer.
+        SidePort = "side_port",
         /// Connecting the clients of store and queue.
         Clients = "clients",
         /// Loading the runtime's shared library.
         Library = "library",
+        /// Reading the network's file and comparing its digest.
+        Verify = "verify",
         /// Building the session.
         Session = "session",
         /// The first runs.

@@ -44,6 +44,7 @@ struct Inner {
     bytes_in: IntCounter,
     bytes_out: IntCounter,
     memory_budget_bytes: IntGaugeVec,
+    gpu_memory_bytes: IntGaugeVec,
     retries: IntCounterVec,
     dead_letters: IntCounterVec,
     duplicates: IntCounter,
@@ -141,6 +142,11 @@ impl Metrics {
             memory_budget_bytes: new.gauges(
                 "memory_budget_bytes",
                 "Memory for decoded photos: used by jobs, waited for, and in total.",
+                &["state"],
+            ),
+            gpu_memory_bytes: new.gauges(
+                "gpu_memory_bytes",
+                "Memory of the card, where the network runs on one: used by all, and in total.",
                 &["state"],
             ),
             retries: new.counters(
@@ -313,6 +319,15 @@ impl Metrics {
             .set(elapsed.as_secs_f64());
     }
 
+    /// The phases of the start, `config 0.001 s, …`, for people.
+    pub fn start_breakdown(&self) -> String {
+        let phases = StartPhase::ALL.iter().map(|phase| {
+            let gauge = self.0.startup_seconds.with_label_values(&[phase.as_str()]);
+            format!("{} {:.3} s", phase.as_str(), gauge.get())
+        });
+        phases.collect::<Vec<_>>().join(", ")
+    }
+
     /// Bytes were read from the store.
     pub fn bytes_in(&self, bytes: u64) {
         self.0.bytes_in.inc_by(bytes);
@@ -333,6 +348,16 @@ impl Metrics {
             };
             self.0
                 .memory_budget_bytes
+                .with_label_values(&[state.as_str()])
+                .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The card's memory, bytes. There is no series where the network runs on none.
+    pub fn set_gpu_memory(&self, used: u64, total: u64) {
+        for (state, bytes) in [(BudgetState::Used, used), (BudgetState::Total, total)] {
+            self.0
+                .gpu_memory_bytes
                 .with_label_values(&[state.as_str()])
                 .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
@@ -528,6 +553,7 @@ mod tests {
             provider: "cpu",
             precision: "graph",
         };
+        metrics.set_gpu_memory(1, 2);
         metrics.inference(network, 2, second);
         metrics.model_loaded(second);
         metrics.startup(StartPhase::Total, second);
@@ -552,7 +578,7 @@ mod tests {
             stage_queue_depth batch_size inference_seconds model_load_seconds startup_seconds \
             bytes_in_total bytes_out_total memory_budget_bytes retries_total dead_letters_total \
             duplicates_total notifications_skipped_total http_requests_total \
-            http_request_seconds build_info component_up";
+            http_request_seconds build_info component_up gpu_memory_bytes";
         let expected: BTreeSet<_> = contract.split_whitespace().map(str::to_owned).collect();
         assert_eq!(names, expected);
     }

@@ -4,6 +4,7 @@ pub mod cloud_json;
 pub mod labels;
 pub mod logs;
 pub mod metrics;
+pub mod process;
 pub mod progress;
 
 #[cfg(test)]
