@@ -376,8 +376,9 @@ fn build(
     if !dispatches.is_empty() {
         builder = builder.with_execution_providers(dispatches)?;
     }
-    if provider == Provider::OpenVino {
-        // What OpenVINO cannot run would run elsewhere, slowly and unsaid.
+    // Of a graph for every size OpenVINO leaves some of the arithmetic on sizes to the plain
+    // kernels. Of one for a single size it takes all, or somebody should know.
+    if provider == Provider::OpenVino && config.manifest.any_size.is_none() {
         builder = builder.with_config_entry("session.disable_cpu_ep_fallback", "1")?;
     }
     let name = config.manifest.output.name.as_deref();
