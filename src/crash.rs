@@ -43,7 +43,8 @@ pub(crate) use crash_point;
 /// condition holds. Only for a function of its own, which it ends.
 macro_rules! fault_point {
     ($name:literal, $where:expr, $error:expr) => {
-        ::fail::fail_point!($name, $where, |_| Err($error))
+        let _here = $where;
+        ::fail::fail_point!($name, _here, |_| Err($error))
     };
 }
 pub(crate) use fault_point;

@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn a_closed_desk_takes_nothing_and_drops_what_waits() {
         let desk = desk(2, HOUR);
-        let job = asked(&desk, 5);
+        let mut job = asked(&desk, 5);
         let coming = desk.announce();
         std::thread::scope(|scope| {
             let next = scope.spawn(|| desk.next().is_none());

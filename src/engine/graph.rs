@@ -84,10 +84,9 @@ fn outputs(walk: &mut Walk) -> io::Result<Option<Outputs>> {
         let Some(field) = walk.field(end)? else {
             return Ok(None);
         };
-        if field.number == GRAPH && field.message {
-            if graph(walk, field.end, &mut outputs)?.is_none() {
-                return Ok(None);
-            }
+        if field.number == GRAPH && field.message && graph(walk, field.end, &mut outputs)?.is_none()
+        {
+            return Ok(None);
         }
         walk.skip_to(field.end)?;
     }

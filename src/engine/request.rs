@@ -119,7 +119,7 @@ impl Waiter {
 
     /// Whether it was dropped unanswered.
     #[cfg(test)]
-    pub(super) fn is_lost(mut self) -> bool {
+    pub(super) fn is_lost(&mut self) -> bool {
         matches!(
             self.answer.try_recv(),
             Err(oneshot::error::TryRecvError::Closed)
