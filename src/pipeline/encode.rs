@@ -96,20 +96,20 @@ fn png(picture: &Picture, dpi: u32) -> Result<Vec<u8>, png::EncodingError> {
     Ok(file)
 }
 
-/// Chosen by measuring a cut-out of 4032×3024 pixels (a photo with sensor noise, 43 % subject) on
-/// one core of a small cloud machine:
+/// Chosen by measuring a cut-out of 4032×3024 pixels (a photo with sensor noise, 11 % of it
+/// transparent) on one core; `make bench-pixels`, docs/decisions/0010:
 ///
-/// | deflate    | filter   | seconds | MB   |
-/// |------------|----------|---------|------|
-/// | fdeflate   | Up       | 0.17    | 8.65 |
-/// | fdeflate   | Paeth    | 0.18    | 7.86 |
-/// | fdeflate   | Adaptive | 0.40    | 7.84 |
-/// | level 1    | Up       | 0.37    | 8.16 |
-/// | level 2    | Up       | 0.70    | 6.78 |
-/// | level 4    | Paeth    | 1.16    | 6.74 |
-/// | level 6    | Adaptive | 4.05    | 6.45 |
+/// | deflate    | filter   | seconds | MB    |
+/// |------------|----------|---------|-------|
+/// | fdeflate   | Up       | 0.09    | 14.75 |
+/// | fdeflate   | Paeth    | 0.10    | 13.25 |
+/// | fdeflate   | Adaptive | 0.11    | 13.23 |
+/// | level 1    | Up       | 0.24    | 14.40 |
+/// | level 2    | Up       | 0.30    | 11.69 |
+/// | level 4    | Paeth    | 0.81    | 11.93 |
+/// | level 6    | Paeth    | 3.49    | 11.23 |
 ///
-/// Half a second of a core for 14 % of the bytes is a bad trade while a GPU waits for work.
+/// Two tenths of a second of a core for 12 % of the bytes is a bad trade while a GPU waits for work.
 const DEFLATE: png::DeflateCompression = png::DeflateCompression::FdeflateUltraFast;
 const FILTER: png::Filter = png::Filter::Paeth;
 
