@@ -8,7 +8,9 @@
 use std::borrow::Cow;
 
 use rayon::prelude::*;
-use wide::{i16x8, i32x4, i32x8, u8x16};
+use wide::{i16x8, i32x4, u8x16};
+
+use super::vector::{self, LANES};
 
 /// A filter: how far it reaches, in source pixels when not shrinking, and its value at a distance.
 pub(super) struct Kernel {
@@ -65,9 +67,6 @@ pub(super) fn resize<const N: usize>(
         down::<N>(&narrower, (to.0, from.1), to.1, kernel).into_owned()
     }
 }
-
-/// Bytes that are computed together, one vector.
-const LANES: usize = 16;
 
 fn across<'a, const N: usize>(
     source: &'a [u8],
@@ -180,8 +179,8 @@ fn weighted(source: &[u8], stride: usize, pairs: &[Pair]) -> [u8; LANES] {
     let mut high = [i32x4::ZERO; 4];
     let mut low = [i32x4::splat(HALF); 4];
     for (i, pair) in pairs.iter().enumerate() {
-        let first = vector(source, 2 * i * stride);
-        let second = vector(source, (2 * i + 1) * stride);
+        let first = load(source, 2 * i * stride);
+        let second = load(source, (2 * i + 1) * stride);
         let begin = u8x16::unpack_low(first, second);
         let end = u8x16::unpack_high(first, second);
         let neighbours = [
@@ -195,26 +194,22 @@ fn weighted(source: &[u8], stride: usize, pairs: &[Pair]) -> [u8; LANES] {
             *low += neighbours.dot(pair.low);
         }
     }
-    let sums = |i: usize| ((high[i] << LOW_BITS) + low[i]) >> PRECISION;
-    // Both ways to narrow clamp, as Pillow does.
-    let narrow = |i: usize| {
-        let sums = [sums(i).to_array(), sums(i + 1).to_array()];
-        i16x8::from_i32x8_saturate(i32x8::new(std::array::from_fn(|l| sums[l / 4][l % 4])))
-    };
-    u8x16::narrow_i16x8(narrow(0), narrow(2)).to_array()
+    vector::clamped(std::array::from_fn(|i| {
+        ((high[i] << LOW_BITS) + low[i]) >> PRECISION
+    }))
 }
 
 #[inline(always)]
-fn vector(source: &[u8], at: usize) -> u8x16 {
+fn load(source: &[u8], at: usize) -> u8x16 {
     let rest = source.get(at..).unwrap_or_default();
     match rest.first_chunk() {
         Some(bytes) => u8x16::new(*bytes),
-        None => last_vector(rest),
+        None => load_last(rest),
     }
 }
 
 #[cold]
-fn last_vector(rest: &[u8]) -> u8x16 {
+fn load_last(rest: &[u8]) -> u8x16 {
     let mut bytes = [0; LANES];
     bytes[..rest.len()].copy_from_slice(rest);
     u8x16::new(bytes)
