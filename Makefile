@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench fixtures pictures parity soak fuzz clean
+.PHONY: help setup demo test lint scripts-test bench bench-pixels fixtures pictures parity soak fuzz clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -42,6 +42,9 @@ scripts-test: ## Tests set-up and the demo script
 bench: ## Times the worker's own path against a bare run of the network
 	$(SETUP) runtime
 	cargo run --release --locked -- bench samples
+
+bench-pixels: ## Times every step of pixel work on 12 megapixels, next to what could be used instead
+	cargo bench --locked --bench pixels
 
 fixtures: ## Makes the samples, odd images and reference masks again, without the Rust code
 	$(SETUP) runtime

@@ -70,8 +70,9 @@ fn failed(format: Format, cause: Box<dyn std::error::Error + Send + Sync>) -> Er
 fn png(picture: &Picture, dpi: u32) -> Result<Vec<u8>, png::EncodingError> {
     // fdeflate's longest code is 12 bits a byte. Pages that are not written to are never
     // resident, and a buffer that does not grow is never copied.
-    let mut file =
-        Vec::with_capacity(picture.data.len() / 2 * 3 + picture.height as usize * 2 + 4096);
+    let mut file = File(Vec::with_capacity(
+        picture.data.len() / 2 * 3 + picture.height as usize * 2 + 4096,
+    ));
     let mut encoder = png::Encoder::new(&mut file, picture.width, picture.height);
     encoder.set_color(match picture.channels {
         Channels::Grey => png::ColorType::Grayscale,
@@ -92,24 +93,42 @@ fn png(picture: &Picture, dpi: u32) -> Result<Vec<u8>, png::EncodingError> {
     std::io::Write::write_all(&mut pixels, &picture.data)?;
     pixels.finish()?;
     header.finish()?;
-    file.shrink_to_fit();
-    Ok(file)
+    file.0.shrink_to_fit();
+    Ok(file.0)
 }
 
-/// Chosen by measuring a cut-out of 4032×3024 pixels (a photo with sensor noise, 43 % subject) on
-/// one core of a small cloud machine:
+/// The file as it grows.
 ///
-/// | deflate    | filter   | seconds | MB   |
-/// |------------|----------|---------|------|
-/// | fdeflate   | Up       | 0.17    | 8.65 |
-/// | fdeflate   | Paeth    | 0.18    | 7.86 |
-/// | fdeflate   | Adaptive | 0.40    | 7.84 |
-/// | level 1    | Up       | 0.37    | 8.16 |
-/// | level 2    | Up       | 0.70    | 6.78 |
-/// | level 4    | Paeth    | 1.16    | 6.74 |
-/// | level 6    | Adaptive | 4.05    | 6.45 |
+/// Called every 256 KiB, and on no account to be inlined there: the compressor's innermost function
+/// is then too large to be inlined itself, and the whole takes a third longer.
+struct File(Vec<u8>);
+
+impl std::io::Write for File {
+    #[inline(never)]
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Chosen by measuring a cut-out of 4032×3024 pixels (a photo with sensor noise, 11 % of it
+/// transparent) on one core; `make bench-pixels`, docs/decisions/0010:
 ///
-/// Half a second of a core for 14 % of the bytes is a bad trade while a GPU waits for work.
+/// | deflate    | filter   | seconds | MB    |
+/// |------------|----------|---------|-------|
+/// | fdeflate   | Up       | 0.09    | 14.75 |
+/// | fdeflate   | Paeth    | 0.10    | 13.25 |
+/// | fdeflate   | Adaptive | 0.11    | 13.23 |
+/// | level 1    | Up       | 0.24    | 14.40 |
+/// | level 2    | Up       | 0.30    | 11.69 |
+/// | level 4    | Paeth    | 0.81    | 11.93 |
+/// | level 6    | Paeth    | 3.49    | 11.23 |
+///
+/// Two tenths of a second of a core for 12 % of the bytes is a bad trade while a GPU waits for work.
 const DEFLATE: png::DeflateCompression = png::DeflateCompression::FdeflateUltraFast;
 const FILTER: png::Filter = png::Filter::Paeth;
 

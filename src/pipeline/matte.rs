@@ -1,6 +1,7 @@
 //! From the network's values to an alpha channel at the photo's size.
 
 use rayon::prelude::*;
+use wide::f32x4;
 
 use crate::engine::tensor::Matte;
 use crate::error::{Code, Error, Result};
@@ -8,6 +9,7 @@ use crate::job::{Kind, Output};
 use crate::model::manifest::{Activation, MatteResize, OutputSpec};
 
 use super::pillow;
+use super::vector::{self, LANES};
 
 /// Keeps a matte without contrast from being divided by zero; transparent-background's value.
 const MIN_MAX_EPSILON: f32 = 1e-8;
@@ -72,7 +74,7 @@ const SLACK: f32 = 1.0 / 1024.0;
 /// (`(pred * 255).astype(uint8)`). Where the matte only weighs two pictures it uses the fraction
 /// itself, and the nearest byte is the best one for it.
 ///
-/// Works row by row: beside the answer it holds one row of the matte's width for each thread.
+/// Works row by row: beside the answer it holds three rows of the photo's width for each thread.
 pub fn to_full_size(
     matte: &Matte,
     width: u32,
@@ -84,18 +86,10 @@ pub fn to_full_size(
         (MatteResize::BilinearAlignCorners, Kind::Rgba | Kind::Mask) => SLACK,
         _ => 0.5 - SLACK,
     };
-    let threshold = output.threshold.map(|threshold| threshold.get() * 255.0);
-    let reverse = output.reverse;
-    let to_byte = move |value: f32| {
-        // The interpolation's last bit may lie above 1.0, and so above a threshold of 1.
-        let mut value = value.min(255.0);
-        if let Some(threshold) = threshold {
-            value = if value > threshold { 255.0 } else { 0.0 };
-        }
-        if reverse {
-            value = 255.0 - value;
-        }
-        (value + rounding) as u8
+    let bytes = Bytes {
+        threshold: output.threshold.map(|threshold| threshold.get() * 255.0),
+        reverse: output.reverse,
+        rounding,
     };
     let taps = match resize {
         MatteResize::Bilinear => Taps::half_pixel,
@@ -109,40 +103,111 @@ pub fn to_full_size(
                 .collect();
             let size = (matte.width, matte.height);
             let mut alpha = pillow::resize::<1>(&small, size, (width, height), &pillow::LANCZOS);
-            if threshold.is_some() || reverse {
+            if bytes.threshold.is_some() || bytes.reverse {
+                let table: [u8; 256] =
+                    std::array::from_fn(|byte| bytes.of([f32x4::splat(byte as f32); 4])[0]);
                 alpha
                     .par_iter_mut()
-                    .for_each(|byte| *byte = to_byte(f32::from(*byte)));
+                    .for_each(|byte| *byte = table[usize::from(*byte)]);
             }
             return alpha;
         }
     };
     let columns = taps(matte.width, width);
     let rows = taps(matte.height, height);
-    let stride = matte.width as usize;
     let mut alpha = vec![0; width as usize * height as usize];
     if alpha.is_empty() || matte.values.is_empty() {
         return alpha;
     }
     alpha
-        .par_chunks_exact_mut(width as usize)
+        .par_chunks_mut(BAND * width as usize)
         .enumerate()
         .for_each_init(
-            || vec![0.0f32; stride],
-            |blend, (y, out)| {
-                let (first, weights) = rows.at(y);
-                blend.fill(0.0);
-                for (row, weight) in weights.iter().enumerate() {
-                    let source = &matte.values[(first + row) * stride..][..stride];
-                    for (sum, value) in blend.iter_mut().zip(source) {
-                        // The scale to bytes is folded in here, once for each source column.
-                        *sum += value * (weight * 255.0);
-                    }
+            || Window::new(matte, &columns, &rows),
+            |window, (band, out)| {
+                for (y, out) in out.chunks_exact_mut(width as usize).enumerate() {
+                    window.blend(band * BAND + y, &bytes, out);
                 }
-                columns.spread(blend, to_byte, out);
             },
         );
     alpha
+}
+
+/// Rows that one task answers for. The first of them spreads rows of the matte that the band before
+/// has spread too: with 32, a tenth more of them for a matte a third as high as the photo.
+const BAND: usize = 32;
+
+/// How values times 255 become bytes.
+struct Bytes {
+    threshold: Option<f32>,
+    reverse: bool,
+    rounding: f32,
+}
+
+impl Bytes {
+    fn of(&self, values: [f32x4; 4]) -> [u8; LANES] {
+        let white = f32x4::splat(255.0);
+        let whole = values.map(|value| {
+            // The interpolation's last bit may lie above 1.0, and so above a threshold of 1.
+            let mut value = value.fast_min(white);
+            if let Some(threshold) = self.threshold {
+                value = value.simd_gt(f32x4::splat(threshold)) & white;
+            }
+            if self.reverse {
+                value = white - value;
+            }
+            (value + f32x4::splat(self.rounding)).fast_trunc_int()
+        });
+        vector::clamped(whole)
+    }
+}
+
+/// Rows of the matte at the photo's width. Each is spread once, and used for as many rows as the matte
+/// is enlarged by.
+struct Window<'a> {
+    matte: &'a Matte,
+    columns: &'a Taps,
+    rows: &'a Taps,
+    /// Which row of the matte each holds, and the row in whole vectors. Two are what enlarging
+    /// needs; when shrinking, a row is spread anew for each that it counts for, which are few.
+    spread: [(Option<usize>, Vec<f32x4>); 2],
+    sums: Vec<f32x4>,
+}
+
+impl<'a> Window<'a> {
+    fn new(matte: &'a Matte, columns: &'a Taps, rows: &'a Taps) -> Self {
+        let row = vec![f32x4::ZERO; columns.first.len().div_ceil(LANES) * 4];
+        Self {
+            matte,
+            columns,
+            rows,
+            spread: std::array::from_fn(|_| (None, row.clone())),
+            sums: row,
+        }
+    }
+
+    /// One row of the photo's alpha.
+    fn blend(&mut self, y: usize, bytes: &Bytes, out: &mut [u8]) {
+        let (first, weights) = self.rows.at(y);
+        let stride = self.matte.width as usize;
+        self.sums.fill(f32x4::ZERO);
+        for (row, weight) in (first..).zip(weights) {
+            let (held, spread) = &mut self.spread[row % 2];
+            if *held != Some(row) {
+                let source = &self.matte.values[row * stride..][..stride];
+                self.columns.spread(source, spread);
+                *held = Some(row);
+            }
+            // The scale to bytes is folded in here, once for each row.
+            let weight = f32x4::splat(weight * 255.0);
+            for (sum, &values) in self.sums.iter_mut().zip(&*spread) {
+                *sum += values * weight;
+            }
+        }
+        for (out, &sums) in out.chunks_mut(LANES).zip(self.sums.as_chunks::<4>().0) {
+            out.copy_from_slice(&bytes.of(sums)[..out.len()]);
+        }
+    }
 }
 
 /// For each target position: the first source position, and the weights from there on. All
@@ -159,7 +224,12 @@ impl Taps {
     fn half_pixel(source: u32, target: u32) -> Self {
         let scale = f64::from(source) / f64::from(target.max(1));
         let support = scale.max(1.0);
-        let width = (support.ceil() as usize * 2 + 1).min(source as usize);
+        let reached = if scale > 1.0 {
+            support.ceil() as usize * 2 + 1
+        } else {
+            2
+        };
+        let width = reached.min(source as usize);
         let mut taps = Self::empty(target, width);
         for x in 0..target {
             let centre = (f64::from(x) + 0.5) * scale;
@@ -217,12 +287,19 @@ impl Taps {
         (self.first[target] as usize, weights)
     }
 
-    /// One target row out of one blended source row (already times 255).
-    fn spread(&self, source: &[f32], to_byte: impl Fn(f32) -> u8, out: &mut [u8]) {
-        let targets = self.first.iter().zip(self.weights.chunks_exact(self.width));
-        for (out, (&first, weights)) in out.iter_mut().zip(targets) {
-            let values = &source[first as usize..][..self.width];
-            *out = to_byte(values.iter().zip(weights).map(|(v, w)| v * w).sum());
+    /// One row of values, spread to the targets.
+    fn spread(&self, source: &[f32], out: &mut [f32x4]) {
+        let at = |target: usize| {
+            let (first, weights) = self.at(target);
+            let values = &source[first..][..weights.len()];
+            values.iter().zip(weights).map(|(v, w)| v * w).sum()
+        };
+        let targets = self.first.len();
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = f32x4::new(std::array::from_fn(|lane| match i * 4 + lane {
+                target if target < targets => at(target),
+                _ => 0.0,
+            }));
         }
     }
 }

@@ -36,6 +36,7 @@ mod pillow;
 pub mod preprocess;
 
 mod resample;
+mod vector;
 
 #[cfg(test)]
 mod fixtures;

@@ -398,7 +398,7 @@ proptest! {
     fn every_kind_takes_any_size(
         size in prop_oneof![(1u32..40, 1u32..40), Just((1, 1)), Just((1, 5000)), Just((5000, 33)), Just((150, 140))],
         kind in prop::sample::select(vec!["rgba", "mask", "white", "green", "color:#123456", "blur", "overlay", "image:x.jpg"]),
-        level in any::<u8>(), longest in 1u32..200, crop in any::<bool>(), upscale in any::<bool>(),
+        level in prop_oneof![Just(0), any::<u8>()], longest in 1u32..200, crop in any::<bool>(), upscale in any::<bool>(),
         background_fit in prop::sample::select(vec![Fit::Stretch, Fit::Cover]),
     ) {
         let photo = fixtures::photo(size.0, size.1);
@@ -407,6 +407,10 @@ proptest! {
         let output = Output { size: Some(Size::Longest(longest)), crop, upscale, background_fit, ..of(kind) };
         let picture = compose(photo, vec![level; pixels], &output, Some(&background)).unwrap();
         prop_assert_eq!(picture.data.len(), picture.width as usize * picture.height as usize * picture.channels.count());
+        if picture.channels == Channels::Rgba {
+            let clear = picture.data.as_chunks::<4>().0.iter().filter(|pixel| pixel[3] == 0);
+            prop_assert!(clear.copied().all(|pixel| pixel == [0; 4]));
+        }
         let expected = if upscale { longest } else { longest.min(size.0.max(size.1)) };
         prop_assert_eq!(picture.width.max(picture.height), expected);
     }
