@@ -83,7 +83,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=variant,
         action="append",
         metavar="NAME:FLAGS",
-        help="a variant of cutout, repeatable; the first is what others are compared with (default: cutout:)",
+        help="a variant of cutout, repeatable; the others are compared with the first (default: cutout:)",
     )
     parser.add_argument(
         "--worker-flag",

@@ -103,7 +103,7 @@ def alpha_difference(kept: dict[str, list[Path]], ours: str, scratch: Path) -> d
 
 def cold(commands: Sequence[Command], ours: str, sizes: Sizes) -> dict[str, Any]:
     """From exec to the first PNG, each time in a fresh process, in turns."""
-    photo = environment.photos("cold", 1)[0]
+    photo = next(photo for photo in environment.photos("cold", 5) if photo.suffix == ".jpg")
     starts: list[stats.Start] = []
     scratch = Path(tempfile.mkdtemp(prefix="cutout-peers-"))
     try:
