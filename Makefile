@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench bench-pixels fixtures pictures parity soak fuzz clean
+.PHONY: help setup demo test lint scripts-test bench bench-pixels bench-peers fixtures pictures parity soak fuzz clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -36,8 +36,9 @@ lint: setup ## Checks formatting, lints, licences, sources, advisories and alert
 	scripts/check-advisories.sh
 	scripts/check-alerts.sh
 
-scripts-test: ## Tests set-up and the demo script
+scripts-test: ## Tests set-up, the demo script and the comparison with peers
 	$(PYTHON) -m unittest discover -s scripts/tests -t scripts
+	$(PYTHON) -m unittest discover -s bench/tests -t .
 
 bench: ## Times the worker's own path against a bare run of the network
 	$(SETUP) runtime
@@ -45,6 +46,12 @@ bench: ## Times the worker's own path against a bare run of the network
 
 bench-pixels: ## Times every step of pixel work on 12 megapixels, next to what could be used instead
 	cargo bench --locked --bench pixels
+
+bench-peers: ## Runs the same photos through cutout and rembg with the same weights, in turns; writes JSON, picture and tables (PEERS_FLAGS, a quarter of an hour)
+	$(SETUP) runtime
+	[ -n "$$CUTOUT_BIN" ] || cargo build --release --locked
+	$(PYTHON) -m bench.peers $(PEERS_FLAGS)
+	.cache/venv-peers/bin/python bench/plot.py
 
 fixtures: ## Makes the samples, odd images and reference masks again, without the Rust code
 	$(SETUP) runtime

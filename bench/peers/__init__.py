@@ -1,0 +1,1 @@
+"""Runs the same photos through cutout, rembg and transparent-background, with the same weights."""
