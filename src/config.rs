@@ -512,6 +512,7 @@ impl ModelArgs {
             precision: self.precision,
             max_batch: self.max_batch,
             max_wait: self.max_wait,
+            warm_up: true,
         })
     }
 }

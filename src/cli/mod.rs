@@ -167,10 +167,13 @@ struct Started {
 
 /// Starts the engine and verifies the network's file at once: reading it all takes as long as the
 /// runtime takes to load. The engine is given away only if the file is the right one.
-async fn start_engine(args: &ModelArgs) -> crate::error::Result<Started> {
+async fn start_engine(args: &ModelArgs, warm_up: bool) -> crate::error::Result<Started> {
     let manifest = args.manifest()?;
     let models_dir = args.home.models_dir()?;
-    let session = args.session(manifest.clone(), models_dir.join(&manifest.file))?;
+    let session = SessionConfig {
+        warm_up,
+        ..args.session(manifest.clone(), models_dir.join(&manifest.file))?
+    };
     let verifying = tokio::task::spawn_blocking(move || {
         let begun = std::time::Instant::now();
         model::verify(&manifest, &models_dir).map(|_| begun.elapsed())

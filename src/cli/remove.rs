@@ -75,7 +75,8 @@ impl RemoveCmd {
             }
             None => None,
         };
-        let engine = super::start_engine(&self.model).await?.engine;
+        // The first photo is the warm-up.
+        let engine = super::start_engine(&self.model, false).await?.engine;
         let memory = super::photo_bytes(&self.limits);
         let cutter = super::cutter(engine, &self.limits, memory, Metrics::new());
         let bar = progress_bar(context, tasks.len() as u64, "cut out");

@@ -160,7 +160,7 @@ impl WorkerCmd {
             ends
         };
         let loading = async {
-            let started = start_engine(&self.model).await?;
+            let started = start_engine(&self.model, true).await?;
             metrics.startup(StartPhase::Verify, started.verified);
             introduce(&started.engine, &side, &metrics);
             Ok(started.engine)

@@ -59,7 +59,7 @@ pub struct EngineInfo {
     pub library: Duration,
     /// Building the session: the provider's libraries, and the graph.
     pub load: Duration,
-    /// The warm-up runs.
+    /// The warm-up runs; zero where none was asked for.
     pub warm_up: Duration,
 }
 
@@ -155,7 +155,8 @@ impl Drop for Open {
 }
 
 impl Engine {
-    /// Starts the threads, loads the network and warms it up; returns when it is ready to serve.
+    /// Starts the threads, loads the network and warms it up if asked to; returns when it is ready to
+    /// serve.
     pub async fn start(config: SessionConfig) -> Result<Self> {
         let (ready, loaded) = oneshot::channel();
         let pulse = Arc::new(Pulse::new());
@@ -292,7 +293,11 @@ fn load(config: &SessionConfig) -> Result<(Session, Vec<Lane>, EngineInfo)> {
     } else {
         vec![1]
     };
-    let sizes = config.manifest.warm_up_sizes(on_gpu);
+    let sizes = if config.warm_up {
+        config.manifest.warm_up_sizes(on_gpu)
+    } else {
+        Vec::new()
+    };
     let mut lanes = session.lanes()?;
     for (width, height) in sizes {
         for &batch in &batches {

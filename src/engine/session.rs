@@ -34,6 +34,9 @@ pub struct SessionConfig {
     /// How long a batch that is not full waits for photos that are being prepared. One that
     /// nobody else follows never waits.
     pub max_wait: std::time::Duration,
+    /// Whether the network runs once before anybody may ask. Who has the photos at hand has them
+    /// sooner without.
+    pub warm_up: bool,
 }
 
 impl SessionConfig {
@@ -56,6 +59,7 @@ impl SessionConfig {
             precision: PrecisionChoice::Auto,
             max_batch: 0,
             max_wait: std::time::Duration::ZERO,
+            warm_up: true,
         }
     }
 }

@@ -138,7 +138,7 @@ struct Photo {
 impl BenchArgs {
     /// The pipeline without queue and store, as the worker has it.
     async fn cutter(&self) -> anyhow::Result<Cutter> {
-        let engine = super::start_engine(&self.model).await?.engine;
+        let engine = super::start_engine(&self.model, true).await?.engine;
         let memory = super::photo_bytes(&self.limits);
         Ok(super::cutter(engine, &self.limits, memory, Metrics::new()))
     }
