@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 from .des import simpy
@@ -36,6 +36,10 @@ class Scaling:
             raise ValueError(f"{self.minimum} to {self.maximum} workers is no range")
         if self.maximum < 1 or self.target <= 0:
             raise ValueError("at least one worker and a target above 0 are needed")
+
+    def prompt(self) -> Scaling:
+        """The same on a metric without Cloud Monitoring's delay: scraped and polled every 15 s."""
+        return replace(self, poll=15.0, metric_period=15.0, metric_delay=15.0)
 
     @classmethod
     def fixed(cls, workers: int) -> Scaling:

@@ -90,10 +90,10 @@ def _costs(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--vcpus", type=int, default=4, help="cores of a worker")
     group.add_argument("--max-jobs", type=int, default=0, help="as the worker's flag; 0 is its default")
-    group.add_argument("--max-batch", type=int, default=1, help="photos in one run; the worker does 1")
+    group.add_argument("--max-batch", type=int, default=1, help="photos in one run of the network")
     group.add_argument("--batch-share", type=float, default=1.0, help="cost of each further photo of a batch")
     group.add_argument("--cold-start", type=float, default=30.0, help="seconds until a new worker pulls")
-    group.add_argument("--gpu-price", type=float, default=Price.gpu * 3600, help="dollars an hour; 0 without")
+    group.add_argument("--gpu-price", type=float, default=Price.gpu * 3600, help="dollars an hour of a card")
 
 
 def _load(parser: argparse.ArgumentParser) -> None:
@@ -143,11 +143,17 @@ def measured(options: argparse.Namespace) -> tuple[Mix, WorkerSpec, str]:
             worker = replace(worker, cores=bench["cores"], engine_threads=bench["threads"])
     else:
         mix, name = presets.shop_mix(options.network), options.network
-        if options.network == "cpu-2":
+        if options.network in presets.CPU:
             worker = replace(worker, cores=2, engine_threads=2)
     if options.infer_ms is not None:
         mix, name = mix.with_infer(options.infer_ms / 1e3), f"{options.infer_ms:g} ms a run"
     return mix, worker, name
+
+
+def price(options: argparse.Namespace, worker: WorkerSpec) -> Price:
+    """A worker that computes on its cores pays for no card."""
+    card = 0.0 if worker.engine_threads else options.gpu_price / 3600
+    return replace(Price(), gpu=card)
 
 
 def scenario(options: argparse.Namespace, scaling: Scaling) -> Scenario:
@@ -166,8 +172,7 @@ def scenario(options: argparse.Namespace, scaling: Scaling) -> Scenario:
             options.spike, options.spike_at * 60, options.spike_minutes * 60, chance
         )
     mix, worker, _ = measured(options)
-    price = replace(Price(), gpu=options.gpu_price / 3600)
-    return Scenario(times, mix, worker, scaling, price, seconds=seconds)
+    return Scenario(times, mix, worker, scaling, price(options, worker), seconds=seconds)
 
 
 def _lagging(options: argparse.Namespace) -> dict:
@@ -202,10 +207,14 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _answers(options: argparse.Namespace) -> int:
     mix, worker, name = measured(options)
-    price = replace(Price(), gpu=options.gpu_price / 3600)
-    single = options.measured or options.infer_ms is not None
-    cases = {name: mix} if single else {n: mix.with_infer(s) for n, s in presets.NETWORKS.items() if n != "cpu-2"}
-    found = answers.all_of(cases, worker, price, options.seed)
+    if options.measured or options.infer_ms is not None:
+        cases = {name: (mix, worker, price(options, worker))}
+    else:
+        cases = {}
+        for options.network in (*presets.L4, "openvino-bf16-2"):
+            mix, worker, name = measured(options)
+            cases[name] = (mix, worker, price(options, worker))
+    found = answers.all_of(cases, options.seed)
     print(json.dumps(found, indent=2) if options.json else answers.tables(found))
     return 0
 

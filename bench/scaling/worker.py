@@ -23,7 +23,8 @@ class WorkerSpec:
     engine_threads: int = 0
     """Cores that a run of the network keeps busy: all of them on the CPU provider, none on a GPU."""
     max_batch: int = 1
-    """Photos in one run. The worker runs them one by one today."""
+    """Photos in one run. The worker takes four on a card and one on a CPU; a card that is busy with one gains
+    nothing from more, which is what the defaults here say."""
     batch_share: float = 1.0
     """What each further photo of a batch costs, as a share of the first: t1 + (b-1)·share·t1."""
     cold_start: float = 30.0
