@@ -110,6 +110,8 @@ class Demo(unittest.TestCase):
         # A real terminal, since only that signals every process in the foreground at once.
         child, terminal = pty.fork()
         if child == 0:
+            # Who started the tests in the background had it ignored, and a shell leaves it so.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execve(SCRIPTS / "demo.sh", ["demo.sh"], self.environment(FAKE_WORKER_STATUS="5"))
         said = bytearray()
         reader = threading.Thread(target=self.read_all, args=(terminal, said), daemon=True)

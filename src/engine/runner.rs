@@ -141,8 +141,8 @@ impl Runner {
         error: Error,
         _turn: &Turn<'_>,
     ) -> Vec<Result<Matte>> {
-        // A photo alone was handed over, and is not tried again.
-        if photos.is_empty() || error.code() == Code::EngineDead {
+        // A photo alone has had its run.
+        if batch.len() == 1 || error.code() == Code::EngineDead {
             return batch.iter().map(|_| Err(error.for_another())).collect();
         }
         tracing::warn!(

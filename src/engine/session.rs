@@ -251,10 +251,15 @@ impl Session {
                 .session
                 .run_with_options(ort::inputs![self.input.as_str() => value], options)
                 .map(|mut outputs| outputs.remove(&self.output)),
-            Some(Input::Bound(binding)) => self
-                .session
-                .run_binding(binding)
-                .map(|mut outputs| outputs.remove(&self.output)),
+            // The copy to the card was begun when the lane was filled, and is waited for here: this
+            // waits for all that the card does, so not while another lane's batch runs.
+            Some(Input::Bound(binding)) => binding
+                .synchronize_inputs()
+                .and_then(|()| self.session.run_binding(binding))
+                .and_then(|mut outputs| {
+                    binding.synchronize_outputs()?;
+                    Ok(outputs.remove(&self.output))
+                }),
             None => return Err(Error::new(Code::Internal, "a run of an empty lane")),
         };
         output
