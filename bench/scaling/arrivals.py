@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import random
+import re
 from pathlib import Path
 from typing import Sequence
 
@@ -66,5 +67,6 @@ def _seconds(cell: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        # Python before 3.11 does not know the Z.
-        return datetime.datetime.fromisoformat(cell.replace("Z", "+00:00")).timestamp()
+        # Python before 3.11 knows neither the Z nor fractions of other than three or six digits.
+        cell = re.sub(r"\.(\d+)", lambda digits: f".{digits[1][:6]:0<6}", cell.replace("Z", "+00:00"))
+        return datetime.datetime.fromisoformat(cell).timestamp()

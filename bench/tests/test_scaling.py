@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scaling import arrivals, theory
-from scaling.autoscaler import Scaling
+from scaling.autoscaler import Autoscaler, Scaling
 from scaling.cores import Cores
 from scaling.des import simpy
 from scaling.fleet import Fleet, Scenario, quantile, run, simulate
@@ -172,6 +172,7 @@ class Promises(unittest.TestCase):
         fleet = run(Scenario({"all": [0.0]}, mix, spec, Scaling.fixed(1), kills=[5]))
         (message,) = fleet.queue.messages
         self.assertEqual((message.deliveries, message.finished), (2, 75.0))
+        self.assertEqual(message.taken, 0.0, "its age is that at the first pull")
 
     def test_a_drain_finishes_what_it_can_and_gives_the_rest_back_at_once(self):
         for seconds, expected in ((6.0, (1, 6.0)), (30.0, (2, 5 + 8 + 30.0))):
@@ -200,8 +201,8 @@ class Promises(unittest.TestCase):
         self.assertEqual(simulate(spike(), 4), simulate(spike(), 4))
         self.assertNotEqual(simulate(spike(), 4), simulate(spike(), 5))
 
-    def test_the_bill_is_the_workers_time(self):
-        spec = WorkerSpec(cores=4, cold_start=0)
+    def test_the_bill_is_the_workers_time_starts_included(self):
+        spec = WorkerSpec(cores=4, cold_start=1800)
         scenario = Scenario({"all": [0.0]}, Mix([PHOTO]), spec, Scaling.fixed(2), seconds=3600)
         out = simulate(scenario)
         self.assertAlmostEqual(out.worker_hours, 2, places=2)
@@ -253,14 +254,13 @@ class Autoscaling(unittest.TestCase):
         peak = [second for second, workers in enumerate(seen) if workers == max(seen)]
         self.assertGreaterEqual(peak[-1] - peak[0], 300)
 
-    def test_small_changes_around_the_target_do_not_flap(self):
-        steady = Scenario(
-            {"all": arrivals.steady(7200, 3600, random.Random(1))},
-            Mix([PHOTO]),
-            WorkerSpec(cores=8, cold_start=20),
-            Scaling(minimum=1, maximum=9, target=50),
-        )
-        self.assertEqual(set(self.history(steady)[:3500]), {1})
+    def test_a_wish_close_to_what_there_is_changes_nothing(self):
+        for backlog, expected in ((95, 2), (108, 2), (112, 3), (89, 2)):
+            env = simpy.Environment()
+            scaling = Scaling(minimum=0, maximum=9, target=50, metric_delay=0)
+            scaler = Autoscaler(env, scaling, lambda: backlog, lambda: 2, lambda wanted: None)
+            env.run(until=1)
+            self.assertEqual(scaler.wanted(), expected, backlog)
 
     def test_a_range_that_is_none_is_refused(self):
         for wrong in ({"minimum": 3, "maximum": 2}, {"maximum": 0}, {"target": 0}):
