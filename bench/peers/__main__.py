@@ -84,7 +84,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=variant,
         action="append",
         metavar="NAME:FLAGS",
-        help="a variant of cutout, repeatable; the others are compared with the first (default: cutout:)",
+        help="a variant of cutout, repeatable; others are compared with the first (default: cutout:)",
     )
     parser.add_argument(
         "--worker-flag",
@@ -184,11 +184,11 @@ def main() -> int:
     results = json.loads(args.out.read_text("utf-8")) if args.out.is_file() else {}
     try:
         for group in groups(args):
-            entry = results.setdefault(group.weights, {})
-            entry["ours"] = group.warm[0].name if group.warm else group.cold[0].name
             for name, commands in (("warm", group.warm), ("cold", group.cold)):
                 if name not in args.only or not commands:
                     continue
+                entry = results.setdefault(group.weights, {})
+                entry["ours"] = commands[0].name
                 run = getattr(measure, name)
                 entry[name] = {
                     "measured": datetime.date.today().isoformat(),

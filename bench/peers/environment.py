@@ -72,7 +72,7 @@ def torch_python() -> Path:
 
 
 def inspyrenet(mode: str) -> tuple[Path, tuple[str, ...]]:
-    """A checkpoint of `mode` for transparent-background, and cutout's flags for the same exported."""
+    """A checkpoint for transparent-background, and cutout's flags for the same exported."""
     # Networks are looked for in `models` of the home folder, and so is the runtime in its `lib`.
     checkpoint = HERE / "models" / f"inspyrenet-{mode}.pth"
     manifest = checkpoint.with_suffix(".toml")
