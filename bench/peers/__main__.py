@@ -84,7 +84,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=variant,
         action="append",
         metavar="NAME:FLAGS",
-        help="a variant of cutout, repeatable; others are compared with the first (default: cutout:)",
+        help="a variant of cutout, repeatable; the first is the yardstick (default: cutout:)",
     )
     parser.add_argument(
         "--worker-flag",
