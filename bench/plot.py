@@ -111,6 +111,7 @@ def main() -> None:
         len(rows), 1, figsize=(7.2, sum(heights) + 0.3), squeeze=False, layout="constrained",
         gridspec_kw={"height_ratios": heights},
     )  # fmt: skip
+    figure.get_layout_engine().set(h_pad=0.1)
     several = len(groups) > 1
     for axes, (weights, (title, unit, bars), peers) in zip(all_axes[:, 0], rows, strict=True):
         draw(

@@ -188,17 +188,8 @@ def start_cold(command: Command, photo: Path, scratch: Path) -> tuple[float, flo
 
 
 def worker(root: Path, port: int, flags: Sequence[str]) -> list[object]:
-    return [
-        environment.program(),
-        "worker",
-        "--ingress",
-        "local",
-        "--root",
-        root,
-        "--port",
-        port,
-        *flags,
-    ]
+    command = [environment.program(), "worker", "--ingress", "local", "--root", root]
+    return [*command, "--host", "127.0.0.1", "--port", port, *flags]
 
 
 def surroundings() -> dict[str, str]:
