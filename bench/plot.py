@@ -69,9 +69,10 @@ def panels(group: dict) -> list[tuple[str, str, Bars]]:
 def draw(axes, title: str, unit: str, bars: Bars, peers: set[str]) -> None:
     bars = bars[::-1]  # the first on top
     values = [value for _, value, _, _ in bars]
+    # A single turn is its own extreme, but for the last digit.
     reach = [
-        [value - low for _, value, low, _ in bars],
-        [high - value for _, value, _, high in bars],
+        [max(0.0, value - low) for _, value, low, _ in bars],
+        [max(0.0, high - value) for _, value, _, high in bars],
     ]
     colours = [PEERS if label in peers else OURS for label, *_ in bars]
     whiskers = {"ecolor": INK, "elinewidth": 1.2, "capsize": 2.5} if any(map(any, reach)) else {}

@@ -96,9 +96,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rembg-threads",
         type=numbers,
-        default=[1],
+        default=[1, 2],
         metavar="N,N…",
-        help="a rembg for each number, cutting so many photos out at a time (default: 1)",
+        help="a rembg for each number, cutting so many photos out at a time (default: 1,2)",
     )
     parser.add_argument("--only", type=workloads, default=list(WORKLOADS), metavar="warm,cold")
     parser.add_argument("--photos", type=int, default=60, help="of 1 to 12 MP (default: 60)")
