@@ -48,7 +48,7 @@ bench: ## Times the worker's own path against a bare run of the network
 bench-pixels: ## Times every step of pixel work on 12 megapixels, next to what could be used instead
 	cargo bench --locked --bench pixels
 
-bench-peers: ## Runs the same photos through cutout and rembg with the same weights, in turns; writes JSON, picture and tables (PEERS_FLAGS, a quarter of an hour)
+bench-peers: ## Runs the same photos through cutout and rembg with the same weights, in turns; writes JSON, picture and tables (PEERS_FLAGS; 20 minutes)
 	$(SETUP) runtime
 	[ -n "$$CUTOUT_BIN" ] || cargo build --release --locked
 	$(PYTHON) -m bench.peers $(PEERS_FLAGS)

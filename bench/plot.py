@@ -69,9 +69,10 @@ def panels(group: dict) -> list[tuple[str, str, Bars]]:
 def draw(axes, title: str, unit: str, bars: Bars, peers: set[str]) -> None:
     bars = bars[::-1]  # the first on top
     values = [value for _, value, _, _ in bars]
+    # A single turn is its own extreme, but for the last digit.
     reach = [
-        [value - low for _, value, low, _ in bars],
-        [high - value for _, value, _, high in bars],
+        [max(0.0, value - low) for _, value, low, _ in bars],
+        [max(0.0, high - value) for _, value, _, high in bars],
     ]
     colours = [PEERS if label in peers else OURS for label, *_ in bars]
     whiskers = {"ecolor": INK, "elinewidth": 1.2, "capsize": 2.5} if any(map(any, reach)) else {}
@@ -111,6 +112,7 @@ def main() -> None:
         len(rows), 1, figsize=(7.2, sum(heights) + 0.3), squeeze=False, layout="constrained",
         gridspec_kw={"height_ratios": heights},
     )  # fmt: skip
+    figure.get_layout_engine().set(h_pad=0.1)
     several = len(groups) > 1
     for axes, (weights, (title, unit, bars), peers) in zip(all_axes[:, 0], rows, strict=True):
         draw(

@@ -89,7 +89,7 @@ pub struct ModelArgs {
     pub provider: ProviderChoice,
 
     /// What the network computes in: auto (bf16 where the CPU has it and the manifest's measured
-    /// error is small), f32, bf16 (fails to start without)
+    /// error is small), f32, bf16 (fails to start without); providers but openvino compute in the graph's own types
     #[arg(
         long,
         env = "CUTOUT_PRECISION",

@@ -133,6 +133,32 @@ async fn batches_through_pinned_memory_keep_each_photos_matte_apart() {
     }
 }
 
+/// A binding keeps what it once put the matte into: another shape must not come out in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_on_its_side_gets_a_matte_on_its_side() {
+    let Some(library) = library() else { return };
+    let engine = Engine::start(config(library, ProviderChoice::Cuda, "brightness"))
+        .await
+        .unwrap();
+    // Each lane gets each shape.
+    for _ in 0..4 {
+        for (width, height) in [(64, 32), (32, 64), (96, 32)] {
+            let pixels = (0..width * height).flat_map(|i| [(i % 251) as u8; 3]);
+            let tensor = Tensor {
+                width,
+                height,
+                data: TensorData::NhwcU8(pixels.collect()),
+            };
+            let matte = matte(&engine, tensor).await;
+            assert_eq!((matte.width, matte.height), (width, height));
+            for (pixel, value) in matte.values.iter().enumerate() {
+                let expected = (pixel % 251) as f32 / 250.0;
+                assert!((value - expected).abs() < 1e-3, "{width}x{height}, {pixel}");
+            }
+        }
+    }
+}
+
 /// A replayed graph reads its input from one address: a photo must not get its neighbour's matte.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_cuda_graph_sees_the_new_photo() {

@@ -20,6 +20,7 @@ import datetime
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -83,7 +84,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=variant,
         action="append",
         metavar="NAME:FLAGS",
-        help="a variant of cutout, repeatable; the others are compared with the first (default: cutout:)",
+        help="a variant of cutout, repeatable; the first is the yardstick (default: cutout:)",
     )
     parser.add_argument(
         "--worker-flag",
@@ -95,9 +96,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rembg-threads",
         type=numbers,
-        default=[1],
+        default=[1, 2],
         metavar="N,N…",
-        help="a rembg for each number, cutting so many photos out at a time (default: 1)",
+        help="a rembg for each number, cutting so many photos out at a time (default: 1,2)",
     )
     parser.add_argument("--only", type=workloads, default=list(WORKLOADS), metavar="warm,cold")
     parser.add_argument("--photos", type=int, default=60, help="of 1 to 12 MP (default: 60)")
@@ -153,8 +154,8 @@ def groups(args: argparse.Namespace) -> Iterator[Group]:
         fast = replace(sizes, photos=min(args.photos, 20), large=0, chunk=min(args.chunk, 5))
         base = replace(sizes, photos=0, large=0, cold_runs=min(args.cold_runs, 3))
         for mode, amount in (("fast", fast), ("base", base)):
-            checkpoint, manifest = environment.inspyrenet(mode)
-            with_model = [Variant(v.name, (*v.flags, "--model", str(manifest))) for v in ours]
+            checkpoint, flags = environment.inspyrenet(mode)
+            with_model = [Variant(v.name, (*v.flags, *flags)) for v in ours]
             peer = Command(
                 "transparent-background", "peer",
                 (f"transparent-background:{mode}", str(checkpoint)), torch,
@@ -178,14 +179,16 @@ def cutouts(variants: list[Variant], kind: str, flags: list[str]) -> list[Comman
 
 def main() -> int:
     args = parse()
+    # As Ctrl-C does: what was started is ended, and nothing is left in the temporary folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     results = json.loads(args.out.read_text("utf-8")) if args.out.is_file() else {}
     try:
         for group in groups(args):
-            entry = results.setdefault(group.weights, {})
-            entry["ours"] = group.warm[0].name if group.warm else group.cold[0].name
             for name, commands in (("warm", group.warm), ("cold", group.cold)):
                 if name not in args.only or not commands:
                     continue
+                entry = results.setdefault(group.weights, {})
+                entry["ours"] = commands[0].name
                 run = getattr(measure, name)
                 entry[name] = {
                     "measured": datetime.date.today().isoformat(),

@@ -188,17 +188,8 @@ def start_cold(command: Command, photo: Path, scratch: Path) -> tuple[float, flo
 
 
 def worker(root: Path, port: int, flags: Sequence[str]) -> list[object]:
-    return [
-        environment.program(),
-        "worker",
-        "--ingress",
-        "local",
-        "--root",
-        root,
-        "--port",
-        port,
-        *flags,
-    ]
+    command = [environment.program(), "worker", "--ingress", "local", "--root", root]
+    return [*command, "--host", "127.0.0.1", "--port", port, *flags]
 
 
 def surroundings() -> dict[str, str]:
@@ -235,18 +226,17 @@ def free_port() -> int:
 
 def stop(process: subprocess.Popen) -> None:
     """Ends a process of ours, politely first: the worker drains, a peer sees its input's end."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()
     if process.poll() is None:
-        if process.stdin:
-            process.stdin.close()
-        else:
+        if process.stdin is None:
             process.send_signal(signal.SIGTERM)
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if process.stdout:
-        process.stdout.close()
 
 
 def tail(log: Path) -> str:

@@ -71,12 +71,15 @@ def torch_python() -> Path:
     return ROOT / made.stdout.strip() / "bin" / "python"
 
 
-def inspyrenet(mode: str) -> tuple[Path, Path]:
-    """A checkpoint of `mode` for transparent-background, and the manifest of the same exported."""
-    checkpoint = HERE / f"inspyrenet-{mode}.pth"
-    manifest = HERE / f"inspyrenet-{mode}.toml"
+def inspyrenet(mode: str) -> tuple[Path, tuple[str, ...]]:
+    """A checkpoint for transparent-background, and cutout's flags for the same exported."""
+    # Networks are looked for in `models` of the home folder, and so is the runtime in its `lib`.
+    checkpoint = HERE / "models" / f"inspyrenet-{mode}.pth"
+    manifest = checkpoint.with_suffix(".toml")
+    library = CACHE / "lib" / "libonnxruntime.so"
+    flags = "--model", str(manifest), "--home", str(HERE), "--ort-lib", str(library)
     if not manifest.is_file():
-        HERE.mkdir(parents=True, exist_ok=True)
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
         python = torch_python()
         say(f"making and exporting a checkpoint of mode {mode} (2 minutes)")
         run(python, "-c", CHECKPOINT, mode, checkpoint)
@@ -85,7 +88,7 @@ def inspyrenet(mode: str) -> tuple[Path, Path]:
             python, "-m", "models.export", "--mode", mode, "--checkpoint", checkpoint,
             "--md5", digest, "--out", manifest.with_suffix(".onnx"), "--manifest",
         )  # fmt: skip
-    return checkpoint, manifest
+    return checkpoint, flags
 
 
 def photos(name: str, count: int) -> list[Path]:

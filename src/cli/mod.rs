@@ -159,14 +159,17 @@ fn complain(error: &Error) -> ExitCode {
     }
 }
 
-/// An engine, and the time it took to verify its network's file.
+/// An engine, and what went before it.
 struct Started {
     engine: Engine,
+    /// Reading the network's file and comparing its digest.
     verified: std::time::Duration,
+    /// Loading the runtime's library.
+    library: std::time::Duration,
 }
 
-/// Starts the engine and verifies the network's file at once: reading it all takes as long as the
-/// runtime takes to load. The engine is given away only if the file is the right one.
+/// Starts the engine once the network's file is verified, while the runtime's library loads:
+/// nothing parses a file that is not the right one.
 async fn start_engine(args: &ModelArgs, warm_up: bool) -> crate::error::Result<Started> {
     let manifest = args.manifest()?;
     let models_dir = args.home.models_dir()?;
@@ -174,18 +177,20 @@ async fn start_engine(args: &ModelArgs, warm_up: bool) -> crate::error::Result<S
         warm_up,
         ..args.session(manifest.clone(), models_dir.join(&manifest.file))?
     };
-    let verifying = tokio::task::spawn_blocking(move || {
-        let begun = std::time::Instant::now();
-        model::verify(&manifest, &models_dir).map(|_| begun.elapsed())
-    });
-    let (verified, engine) = tokio::join!(verifying, Engine::start(session));
-    // What is wrong with the file says more than what the runtime thinks of it.
-    let verified = verified.map_err(|error| {
-        Error::new(Code::Internal, "cannot verify the model").caused_by(error)
-    })??;
+    let file = session.ort_library.clone();
+    let (verified, library) = tokio::join!(
+        tokio::task::spawn_blocking(move || {
+            let begun = std::time::Instant::now();
+            model::verify(&manifest, &models_dir).map(|_| begun.elapsed())
+        }),
+        tokio::task::spawn_blocking(move || crate::engine::load_library(&file)),
+    );
+    let ended = |error| Error::new(Code::Internal, "cannot load the model").caused_by(error);
+    let (verified, library) = (verified.map_err(ended)??, library.map_err(ended)??);
     Ok(Started {
-        engine: engine?,
+        engine: Engine::start(session).await?,
         verified,
+        library,
     })
 }
 

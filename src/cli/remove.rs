@@ -75,8 +75,10 @@ impl RemoveCmd {
             }
             None => None,
         };
-        // The first photo is the warm-up.
-        let engine = super::start_engine(&self.model, false).await?.engine;
+        // A photo alone is its own warm-up. With more of them, what the network takes has to be known
+        // before they share the rest of the memory.
+        let warm_up = tasks.len() > 1;
+        let engine = super::start_engine(&self.model, warm_up).await?.engine;
         let memory = super::photo_bytes(&self.limits);
         let cutter = super::cutter(engine, &self.limits, memory, Metrics::new());
         let bar = progress_bar(context, tasks.len() as u64, "cut out");

@@ -162,6 +162,7 @@ impl WorkerCmd {
         let loading = async {
             let started = start_engine(&self.model, true).await?;
             metrics.startup(StartPhase::Verify, started.verified);
+            metrics.startup(StartPhase::Library, started.library);
             introduce(&started.engine, &side, &metrics);
             Ok(started.engine)
         };
@@ -269,7 +270,6 @@ fn both<A, B>(a: Result<A>, b: Result<B>) -> Result<(A, B)> {
 fn introduce(engine: &Engine, side: &Arc<SideState>, metrics: &Metrics) {
     let info = engine.info();
     metrics.model_loaded(info.load);
-    metrics.startup(StartPhase::Library, info.library);
     metrics.startup(StartPhase::Session, info.load);
     metrics.startup(StartPhase::WarmUp, info.warm_up);
     metrics.set_runtime(&info.runtime);

@@ -54,8 +54,9 @@ impl Lane {
                     let device = AllocationDevice::CUDA_PINNED;
                     MemoryInfo::new(device, device_id, AllocatorType::Device, kind)
                 };
+                let answers = pinned(MemoryType::CPUOutput)?;
                 let mut binding = spec.session.create_binding()?;
-                binding.bind_output_to_device(spec.output, &pinned(MemoryType::CPUOutput)?)?;
+                binding.bind_output_to_device(spec.output, &answers)?;
                 let on_card = || {
                     let device = AllocationDevice::CUDA;
                     let kind = MemoryType::Default;
@@ -68,6 +69,8 @@ impl Lane {
                         false => None,
                     },
                     buffer: None,
+                    output: spec.output.to_owned(),
+                    answers,
                     binding,
                 }))
             }
@@ -91,11 +94,10 @@ impl Lane {
         }
     }
 
-    /// Forgets what was staged.
-    pub(super) fn clear(&mut self) {
-        if let Staged::Host(value) = &mut self.staged {
-            *value = None;
-        }
+    /// Whether staging copies, into buffers of the lane's own: then it is worth doing while another
+    /// batch runs. What is handed over as it is stays with its job until its turn comes.
+    pub(super) const fn copies(&self) -> bool {
+        matches!(self.staged, Staged::Card(_))
     }
 
     /// What was staged, for one run.
@@ -155,6 +157,9 @@ struct Card {
     /// Makes the input's one place on the card; without it the binding finds a place each time.
     card: Option<Allocator>,
     buffer: Option<Buffer>,
+    /// The graph's name for the matte, and where it shall be put.
+    output: String,
+    answers: MemoryInfo<'static>,
     binding: IoBinding,
 }
 
@@ -181,11 +186,18 @@ impl Card {
             }
         }
         match &mut buffer.card {
+            // A replayed graph goes on writing where it wrote when it was captured.
             Some(card) => {
                 buffer.host.copy_into(&mut *card)?;
                 self.binding.bind_input(input, card)?;
             }
-            None => self.binding.bind_input(input, &buffer.host)?,
+            None => {
+                self.binding.bind_input(input, &buffer.host)?;
+                // The binding keeps the matte of its first run and puts later ones into it,
+                // whatever their shape: bound anew, it takes one of the right shape.
+                self.binding
+                    .bind_output_to_device(&*self.output, &self.answers)?;
+            }
         }
         self.buffer = Some(buffer);
         Ok(())

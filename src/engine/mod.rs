@@ -55,8 +55,6 @@ pub struct EngineInfo {
     pub inputs: Vec<Port>,
     /// The graph's outputs.
     pub outputs: Vec<Port>,
-    /// Loading the runtime's library.
-    pub library: Duration,
     /// Building the session: the provider's libraries, and the graph.
     pub load: Duration,
     /// The warm-up runs; zero where none was asked for.
@@ -134,6 +132,14 @@ impl Pulse {
     fn die(&self) {
         self.alive.store(false, Ordering::Release);
     }
+}
+
+/// Loads the runtime's library, so that [`Engine::start`] finds it loaded; the time that took.
+/// Blocks.
+pub fn load_library(file: &std::path::Path) -> Result<Duration> {
+    let begun = Instant::now();
+    library::environment(file)?;
+    Ok(begun.elapsed())
 }
 
 /// A handle to the engine; cheap to clone. Its threads end when the last handle is gone.
@@ -278,43 +284,51 @@ fn stuck() -> Error {
 }
 
 fn load(config: &SessionConfig) -> Result<(Session, Vec<Lane>, EngineInfo)> {
-    let begun = Instant::now();
     let environment = library::environment(&config.ort_library)?;
-    let library = begun.elapsed();
     let begun = Instant::now();
     let mut session = Session::load(config, &environment)?;
     let load = begun.elapsed();
     let begun = Instant::now();
-    let max_batch = session.max_batch(config.max_batch);
     let on_gpu = session.provider().on_gpu();
-    // A card chooses its algorithms by shape, and the batch is part of it.
-    let batches = if on_gpu && max_batch > 1 {
-        vec![max_batch, 1]
-    } else {
-        vec![1]
-    };
+    let mut max_batch = session.max_batch(config.max_batch);
+    let mut lanes = session.lanes()?;
     let sizes = if config.warm_up {
         config.manifest.warm_up_sizes(on_gpu)
     } else {
         Vec::new()
     };
-    let mut lanes = session.lanes()?;
+    let mut try_out = |width, height, batch| {
+        let mut photos = vec![blank(&config.manifest, width, height); batch];
+        session.try_out(&mut lanes[0], &mut photos)
+    };
     for (width, height) in sizes {
-        for &batch in &batches {
-            let mut photos = vec![blank(&config.manifest, width, height); batch];
-            session
-                .try_out(&mut lanes[0], &mut photos)
-                .map_err(|error| {
-                    Error::new(
-                        Code::ModelInvalid,
-                        format!(
-                            "the warm-up of {} at {width}x{height}, {batch} at once, failed: {}",
-                            config.manifest.name,
-                            error.chain()
-                        ),
-                    )
-                })?;
+        // A card chooses its algorithms by shape, and the batch is part of it.
+        if on_gpu
+            && max_batch > 1
+            && let Err(error) = try_out(width, height, max_batch)
+        {
+            tracing::warn!(
+                error = error.chain(),
+                max_batch,
+                "the card cannot run so many photos at once; they are run one by one (--max-batch)"
+            );
+            max_batch = 1;
         }
+        try_out(width, height, 1).map_err(|error| {
+            let code = if on_gpu {
+                Code::ProviderUnavailable
+            } else {
+                Code::ModelInvalid
+            };
+            Error::new(
+                code,
+                format!(
+                    "the warm-up of {} at {width}x{height} failed: {}",
+                    config.manifest.name,
+                    error.chain()
+                ),
+            )
+        })?;
     }
     let info = EngineInfo {
         manifest: config.manifest.clone(),
@@ -325,7 +339,6 @@ fn load(config: &SessionConfig) -> Result<(Session, Vec<Lane>, EngineInfo)> {
         runtime: library::version(&config.ort_library),
         inputs: session.inputs(),
         outputs: session.outputs(),
-        library,
         load,
         warm_up: begun.elapsed(),
     };

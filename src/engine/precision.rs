@@ -15,7 +15,8 @@ pub enum PrecisionChoice {
     /// else what the graph is written in.
     #[default]
     Auto,
-    /// 32 bits.
+    /// 32 bits with `OpenVINO`; the others compute in the types that the graph is written in, and
+    /// are told to take no shorter ones.
     F32,
     /// bfloat16, or failure to start.
     Bf16,

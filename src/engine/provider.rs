@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 /// What the operator asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProviderChoice {
-    /// The first whose library lies beside ONNX Runtime and loads: CUDA, `OpenVINO`, CPU; says which.
+    /// The first that is here and loads: CUDA (its library and a card), `OpenVINO`, CPU; says which.
     #[default]
     Auto,
     /// ONNX Runtime's own CPU kernels.
@@ -132,10 +132,19 @@ pub struct ProviderOptions {
 
 /// The providers to try, in order. With [`ProviderChoice::Auto`] the CPU comes last.
 pub fn candidates(choice: ProviderChoice, ort_library: &Path) -> Result<Vec<Provider>> {
+    candidates_with(choice, ort_library, has_card())
+}
+
+fn candidates_with(
+    choice: ProviderChoice,
+    ort_library: &Path,
+    card: bool,
+) -> Result<Vec<Provider>> {
     let wanted = match choice {
         ProviderChoice::Auto => {
             let mut found: Vec<_> = [Provider::Cuda, Provider::OpenVino]
                 .into_iter()
+                .filter(|provider| card || !provider.on_gpu())
                 .filter(|provider| is_beside(*provider, ort_library))
                 .collect();
             found.push(Provider::Cpu);
@@ -162,12 +171,25 @@ pub fn candidates(choice: ProviderChoice, ort_library: &Path) -> Result<Vec<Prov
 /// ONNX Runtime's library in a directory of them. The build with `OpenVINO` is one of its own, in
 /// a directory of that name.
 pub fn library(choice: ProviderChoice, lib: &Path) -> PathBuf {
+    library_with(choice, lib, has_card())
+}
+
+/// Whether an NVIDIA driver shows a card: what `auto` goes by, so that an image for cards still
+/// takes the fastest kernels where there is none.
+fn has_card() -> bool {
+    // The second is the one of Linux on Windows.
+    ["/dev/nvidiactl", "/dev/dxg"]
+        .iter()
+        .any(|device| Path::new(device).exists())
+}
+
+fn library_with(choice: ProviderChoice, lib: &Path, card: bool) -> PathBuf {
     const NAME: &str = "libonnxruntime.so";
     let (plain, openvino) = (lib.join(NAME), lib.join("openvino").join(NAME));
     let with_openvino = match choice {
         ProviderChoice::OpenVino => true,
         ProviderChoice::Auto => {
-            !is_beside(Provider::Cuda, &plain) && is_beside(Provider::OpenVino, &openvino)
+            !(card && is_beside(Provider::Cuda, &plain)) && is_beside(Provider::OpenVino, &openvino)
         }
         ProviderChoice::Cpu | ProviderChoice::Cuda | ProviderChoice::TensorRt => false,
     };
@@ -220,6 +242,9 @@ pub fn cuda(options: &ProviderOptions) -> Settings {
         ("cudnn_conv_use_max_workspace", "1".into()),
         // Grow by what is asked for: doubling wastes up to half of the card.
         ("arena_extend_strategy", "kSameAsRequested".into()),
+        // TF32 would round the factors of an f32 graph to 10 bits, unasked and unsaid; networks for
+        // cards are exported in fp16.
+        ("use_tf32", "0".into()),
         // Copies share the compute stream: ONNX Runtime then needs no synchronisation between
         // them. The next batch's input is bound, and so copied, outside any run.
         ("do_copy_in_default_stream", "1".into()),
@@ -321,7 +346,7 @@ mod tests {
     fn auto_tries_cuda_then_openvino_then_the_cpu_as_far_as_they_are_there() {
         let dir = tempfile::tempdir().unwrap();
         let ort = dir.path().join("libonnxruntime.so");
-        let found = |ort: &Path| candidates(ProviderChoice::Auto, ort).unwrap();
+        let found = |ort: &Path| candidates_with(ProviderChoice::Auto, ort, true).unwrap();
         assert_eq!(found(&ort), [Provider::Cpu]);
         for provider in [Provider::OpenVino, Provider::Cuda] {
             std::fs::write(dir.path().join(provider.library().unwrap()), b"").unwrap();
@@ -330,6 +355,8 @@ mod tests {
             found(&ort),
             [Provider::Cuda, Provider::OpenVino, Provider::Cpu]
         );
+        let without_card = candidates_with(ProviderChoice::Auto, &ort, false).unwrap();
+        assert_eq!(without_card, [Provider::OpenVino, Provider::Cpu]);
         // TensorRT builds an engine for minutes: only who asks for it gets it.
         assert_eq!(found(&ort).len(), 3);
     }
@@ -359,7 +386,8 @@ mod tests {
             assert_eq!(&library(choice, lib), expected, "{choice}");
         }
         std::fs::write(lib.join(Provider::Cuda.library().unwrap()), b"").unwrap();
-        assert_eq!(library(Auto, lib), plain);
+        assert_eq!(library_with(Auto, lib, true), plain);
+        assert_eq!(library_with(Auto, lib, false), special);
     }
 
     #[test]
@@ -394,6 +422,7 @@ mod tests {
     fn cuda_gets_the_card_its_limit_and_graphs_only_when_asked() {
         let plain = cuda(&ProviderOptions::default());
         assert_eq!(of(&plain, "cudnn_conv_algo_search").unwrap(), "HEURISTIC");
+        assert_eq!(of(&plain, "use_tf32").unwrap(), "0");
         assert_eq!(of(&plain, "gpu_mem_limit"), None);
         assert_eq!(of(&plain, "enable_cuda_graph"), None);
         let all = ProviderOptions {

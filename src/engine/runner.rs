@@ -1,7 +1,7 @@
 //! The threads that run batches: one for each lane, in turn.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::desk::{Desk, Turn};
 use super::lane::Lane;
@@ -77,46 +77,67 @@ impl Runner {
     /// Fills the lane, waits for its turn, runs, answers. An error is one that every later run
     /// would have too.
     fn serve_batch(&self, lane: &mut Lane, batch: Vec<Request>) -> Option<Error> {
-        let staged = batch
-            .into_iter()
-            .filter_map(|request| Some((request.take_tensor()?, request)));
-        let (mut photos, batch): (Vec<Tensor>, Vec<Request>) = staged.unzip();
-        if batch.is_empty() {
-            self.desk.unclaim();
-            return None;
-        }
-        let filled = lane.stage(&mut photos).map_err(failed);
+        let (batch, mut photos, ahead) = if lane.copies() {
+            let taken = batch
+                .into_iter()
+                .filter_map(|request| Some((request.take_tensor()?, request)));
+            let (mut photos, batch): (Vec<Tensor>, Vec<Request>) = taken.unzip();
+            if batch.is_empty() {
+                self.desk.unclaim();
+                return None;
+            }
+            let filled = lane.stage(&mut photos);
+            (batch, photos, Some(filled))
+        } else {
+            (batch, Vec::new(), None)
+        };
         let turn = self.desk.turn()?;
-        let batch: Vec<Option<Begun>> = batch.into_iter().map(Request::begin).collect();
-        if batch.iter().all(Option::is_none) {
-            lane.clear();
+        let mut begun: Vec<Option<Begun>> = Vec::with_capacity(batch.len());
+        for request in batch {
+            if ahead.is_some() {
+                // Its place in the batch is taken, whether anybody still waits or not.
+                begun.push(request.begin());
+            } else if let (Some(photo), Some(one)) = (request.take_tensor(), request.begin()) {
+                photos.push(photo);
+                begun.push(Some(one));
+            }
+        }
+        if begun.iter().all(Option::is_none) {
             return None;
         }
         self.pulse.begin();
         crash_point!("network_running");
-        let begun = Instant::now();
-        let answer = filled.and_then(|()| self.run(lane, batch.len()));
-        let ran = begun.elapsed();
-        let mattes = match answer {
+        let since = Instant::now();
+        let filled = ahead.unwrap_or_else(|| lane.stage(&mut photos));
+        let answer = filled
+            .map_err(failed)
+            .and_then(|()| self.run(lane, begun.len()));
+        let ran = since.elapsed();
+        let count = begun.len();
+        let outcomes: Vec<Outcome> = match answer {
             Ok(answer) => {
                 // The other lane's turn: the answer is this lane's own.
                 self.pulse.end();
                 drop(turn);
-                answer.mattes(batch.len())
+                let mattes: Vec<_> = match answer.mattes(count) {
+                    Ok(mattes) => mattes.into_iter().map(Ok).collect(),
+                    Err(error) => (0..count).map(|_| Err(error.for_another())).collect(),
+                };
+                let outcome = |matte| Outcome { matte, ran };
+                return answer_all(begun, mattes.into_iter().map(outcome), Counted::Once(count));
             }
-            Err(error) => {
-                let alone = self.one_by_one(lane, photos, &batch, error, &turn);
-                self.pulse.end();
-                drop(turn);
-                return reply(batch, alone, ran);
-            }
+            // A photo alone has had its run, and a card that is lost has no other.
+            Err(error) if count == 1 || error.code() == Code::EngineDead => (0..count)
+                .map(|_| Outcome {
+                    matte: Err(error.for_another()),
+                    ran,
+                })
+                .collect(),
+            Err(error) => self.one_by_one(lane, photos, &begun, &error, &turn),
         };
-        let count = batch.len();
-        let mattes = match mattes {
-            Ok(mattes) => mattes.into_iter().map(Ok).collect(),
-            Err(error) => (0..count).map(|_| Err(error.for_another())).collect(),
-        };
-        reply(batch, mattes, ran)
+        self.pulse.end();
+        drop(turn);
+        answer_all(begun, outcomes, Counted::Each)
     }
 
     fn run(&self, lane: &mut Lane, count: usize) -> Result<Answer> {
@@ -138,25 +159,30 @@ impl Runner {
         lane: &mut Lane,
         photos: Vec<Tensor>,
         batch: &[Option<Begun>],
-        error: Error,
+        error: &Error,
         _turn: &Turn<'_>,
-    ) -> Vec<Result<Matte>> {
-        // A photo alone has had its run.
-        if batch.len() == 1 || error.code() == Code::EngineDead {
-            return batch.iter().map(|_| Err(error.for_another())).collect();
-        }
+    ) -> Vec<Outcome> {
         tracing::warn!(
             error = error.chain(),
             photos = photos.len(),
             "a batch failed; its photos are run alone"
         );
         let alone = photos.into_iter().zip(batch).map(|(photo, wanted)| {
-            if wanted.is_none() {
-                return Err(error.for_another());
+            // Each is a run of its own to whoever watches for one that does not end.
+            self.pulse.begin();
+            let since = Instant::now();
+            let matte = if wanted.is_none() {
+                Err(error.for_another())
+            } else {
+                lane.stage(&mut vec![photo])
+                    .map_err(failed)
+                    .and_then(|()| self.session().run(lane, After::Keep)?.mattes(1))
+                    .and_then(|mut mattes| mattes.pop().ok_or_else(|| error.for_another()))
+            };
+            Outcome {
+                matte,
+                ran: since.elapsed(),
             }
-            lane.stage(&mut vec![photo]).map_err(failed)?;
-            let answer = self.session().run(lane, After::Keep)?;
-            answer.mattes(1)?.pop().ok_or_else(|| error.for_another())
         });
         alone.collect()
     }
@@ -170,16 +196,34 @@ impl Runner {
     }
 }
 
+/// What came of one photo.
+struct Outcome {
+    matte: Result<Matte>,
+    ran: Duration,
+}
+
+/// How the runs behind a batch's outcomes are counted.
+#[derive(Clone, Copy)]
+enum Counted {
+    /// All came of one run, of so many photos.
+    Once(usize),
+    /// Each had a run of its own.
+    Each,
+}
+
 /// Answers each, and gives back what its run was paid with.
-fn reply(
+fn answer_all(
     batch: Vec<Option<Begun>>,
-    mattes: Vec<Result<Matte>>,
-    ran: std::time::Duration,
+    outcomes: impl IntoIterator<Item = Outcome>,
+    counted: Counted,
 ) -> Option<Error> {
-    let mut run_of = Some(batch.len());
+    let mut once = match counted {
+        Counted::Once(count) => Some(count),
+        Counted::Each => None,
+    };
     let mut fatal = None;
-    for (begun, matte) in batch.into_iter().zip(mattes) {
-        if let Err(error) = &matte
+    for (begun, outcome) in batch.into_iter().zip(outcomes) {
+        if let Err(error) = &outcome.matte
             && error.code() == Code::EngineDead
         {
             fatal = Some(error.for_another());
@@ -193,14 +237,21 @@ fn reply(
             continue;
         };
         drop(paid);
-        let run_of = run_of.take();
-        // The job may have been given up meanwhile; then nobody wants the matte.
-        drop(reply.send(matte.map(|matte| Inference {
+        let run_of = match counted {
+            Counted::Once(_) => once,
+            Counted::Each => Some(1),
+        };
+        let answer = outcome.matte.map(|matte| Inference {
             matte,
             waited,
-            ran,
+            ran: outcome.ran,
             run_of,
-        })));
+        });
+        let told = answer.is_ok();
+        // The job may have been given up meanwhile; then nobody wants the matte.
+        if reply.send(answer).is_ok() && told {
+            once = None;
+        }
     }
     fatal
 }

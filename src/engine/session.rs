@@ -188,6 +188,8 @@ impl Session {
     pub const fn max_batch(&self, asked: usize) -> usize {
         match (self.batches, asked) {
             (false, _) => 1,
+            // A replayed graph is of one batch.
+            _ if matches!(self.place, Place::Card { fixed: true, .. }) => 1,
             (true, 0) => self.provider.default_max_batch(),
             (true, asked) => asked,
         }
@@ -332,6 +334,12 @@ pub(super) fn failed(error: ort::Error) -> Error {
 }
 
 fn check_options(config: &SessionConfig) -> Result<()> {
+    if config.options.cuda_graphs && config.max_batch > 1 {
+        return Err(Error::new(
+            Code::ConfigInvalid,
+            "--cuda-graphs replays runs of one photo: leave --max-batch out, or the graphs",
+        ));
+    }
     if config.options.cuda_graphs && !matches!(config.manifest.resize, Resize::Static { .. }) {
         return Err(Error::new(
             Code::ConfigInvalid,

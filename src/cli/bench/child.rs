@@ -110,24 +110,34 @@ impl Worker {
             {
                 return Ok(self.spawned.elapsed());
             }
-            self.still_lives()?;
+            self.still_starts()?;
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
 
-    /// An error with the end of its log once the worker has ended, or has taken too long.
+    /// An error with the end of its log once the worker has ended.
     pub(super) fn still_lives(&mut self) -> anyhow::Result<()> {
-        let ended = self.child.try_wait()?;
-        if ended.is_none() && self.spawned.elapsed() < PATIENCE {
-            return Ok(());
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => anyhow::bail!("the worker ended ({status}):\n{}", self.last_words()),
         }
+    }
+
+    /// Likewise, or when it has not done yet what a start takes a few seconds for.
+    pub(super) fn still_starts(&mut self) -> anyhow::Result<()> {
+        self.still_lives()?;
+        anyhow::ensure!(
+            self.spawned.elapsed() < PATIENCE,
+            "the worker is not ready yet:\n{}",
+            self.last_words()
+        );
+        Ok(())
+    }
+
+    fn last_words(&self) -> String {
         let log = std::fs::read_to_string(self.log.path()).unwrap_or_default();
-        let tail: Vec<_> = log.lines().rev().take(5).collect();
-        let tail: Vec<_> = tail.into_iter().rev().collect();
-        match ended {
-            Some(status) => anyhow::bail!("the worker ended ({status}):\n{}", tail.join("\n")),
-            None => anyhow::bail!("the worker is not ready yet:\n{}", tail.join("\n")),
-        }
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
     }
 
     /// The metrics, as Prometheus reads them.

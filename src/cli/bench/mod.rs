@@ -54,6 +54,14 @@ enum What {
 
 impl BenchCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
+        tokio::select! {
+            ended = self.measure(context) => ended,
+            // What was started and made is dropped, and so ended and removed.
+            () = asked_to_stop() => Err(anyhow::anyhow!("interrupted")),
+        }
+    }
+
+    async fn measure(&self, context: &Context) -> anyhow::Result<ExitCode> {
         match &self.what {
             What::Stages(cmd) => cmd.run(context).await,
             What::Throughput(cmd) => cmd.run(context).await,
@@ -62,6 +70,19 @@ impl BenchCmd {
             What::Queue(cmd) => cmd.run(context).await,
             What::Precision(cmd) => cmd.run(context).await,
         }
+    }
+}
+
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => (),
+                _ = tokio::signal::ctrl_c() => (),
+            }
+        }
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -179,6 +200,9 @@ impl BenchArgs {
 
 /// A bare run of the network; how long it took.
 async fn bare(engine: &Engine, tensor: &Tensor) -> crate::error::Result<Duration> {
+    // Another is always about to come in a loop, so nothing is given back in between. Where batches
+    // are made, this one would be waited for.
+    let _next = (engine.info().max_batch == 1).then(|| engine.announce());
     let inference = engine.infer(tensor.clone(), Box::new(()), Box::new(()));
     Ok(inference.await?.ran)
 }

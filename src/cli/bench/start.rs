@@ -104,7 +104,7 @@ async fn worker(photo: &Path, settings: &Settings, samples: &mut Samples) -> any
     samples.ready.push(worker.ready().await?);
     // An output appears whole: it is linked into its place.
     while !png.exists() {
-        worker.still_lives()?;
+        worker.still_starts()?;
         tokio::time::sleep(LOOK_EVERY).await;
     }
     samples.first_png.push(worker.spawned.elapsed());
