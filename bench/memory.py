@@ -62,7 +62,8 @@ def main() -> None:
                 time.sleep(0.05)
             print(
                 f"{wanted:4} photos: {status(worker.pid, 'VmRSS')} MiB resident, "
-                f"peak {status(worker.pid, 'VmHWM')} MiB, {time.monotonic() - begun:.0f} s"
+                f"peak {status(worker.pid, 'VmHWM')} MiB, {time.monotonic() - begun:.0f} s",
+                flush=True,
             )
         seconds = time.monotonic() - begun
         print(json.dumps({
