@@ -57,7 +57,7 @@ def main() -> None:
         )
         step = max(1, len(photos) // 10)
         for wanted in range(step, len(photos) + 1, step):
-            while len(list((data / "outbox").glob("*.cutout.png"))) < wanted:
+            while len(list((data / "outbox").rglob("*.cutout.png"))) < wanted:
                 assert worker.poll() is None, (data / "worker.log").read_text()
                 time.sleep(0.05)
             print(
