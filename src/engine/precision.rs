@@ -76,7 +76,8 @@ pub const BOUND: MeasuredError = MeasuredError {
     off: 0.05,
 };
 
-fn within_bound(error: MeasuredError) -> bool {
+/// Whether an error is small enough for bf16 to be chosen unasked.
+pub fn within_bound(error: MeasuredError) -> bool {
     error.mean <= BOUND.mean && error.off <= BOUND.off
 }
 

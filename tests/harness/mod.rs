@@ -208,19 +208,7 @@ impl Worker {
 
     /// Most memory it ever had resident, in bytes, as the kernel counts; 0 once it has ended.
     pub fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        status
-            .unwrap_or_default()
-            .lines()
-            .find_map(|line| {
-                line.strip_prefix("VmHWM:")?
-                    .split_whitespace()
-                    .next()?
-                    .parse::<u64>()
-                    .ok()
-            })
-            .unwrap_or_default()
-            << 10
+        cutout::telemetry::process::peak_resident(Some(self.child.id())).unwrap_or_default()
     }
 
     /// How it ended and what it said last; `None` while it runs.

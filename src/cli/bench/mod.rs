@@ -103,6 +103,27 @@ struct BenchArgs {
     limits: LimitArgs,
 }
 
+/// How often, and how many at once.
+#[derive(Args, Clone)]
+struct Passes {
+    /// How often all photos go through each pass
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+
+    /// Photos at once in the pass that measures throughput; 0 means as the worker does
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    concurrency: usize,
+}
+
+impl Passes {
+    fn at_once(&self, limits: &LimitArgs) -> usize {
+        match self.concurrency {
+            0 => limits.max_jobs(),
+            n => n,
+        }
+    }
+}
+
 /// The machine and what ran on it.
 #[derive(Debug, Serialize)]
 struct Machine {

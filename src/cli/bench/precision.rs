@@ -10,7 +10,7 @@ use super::spread::Spread;
 use super::{BenchArgs, Machine};
 use crate::cli::{Context, progress_bar, session_config};
 use crate::engine::Engine;
-use crate::engine::precision::{BOUND, PrecisionChoice};
+use crate::engine::precision::{PrecisionChoice, within_bound};
 use crate::engine::provider::{self, ProviderChoice};
 use crate::engine::session::SessionConfig;
 use crate::engine::tensor::Matte;
@@ -95,7 +95,7 @@ impl PrecisionCmd {
             machine,
             worst: reports.iter().map(|photo| photo.worst).fold(0.0, f64::max),
             photos: reports,
-            within_bound: bf16.mean <= BOUND.mean && bf16.off <= BOUND.off,
+            within_bound: within_bound(bf16),
             bf16,
             f32_seconds: Spread::of(exact_took),
             bf16_seconds: Spread::of(short_took),

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::spread::Spread;
-use super::{BenchArgs, Machine, Photo, bare, cut, cut_all};
+use super::{BenchArgs, Machine, Passes, Photo, bare, cut, cut_all};
 use crate::cli::{Context, progress_bar};
 use crate::pipeline::cutout::Spent;
 use crate::telemetry::process;
@@ -17,13 +17,8 @@ pub(super) struct StagesCmd {
     #[command(flatten)]
     common: BenchArgs,
 
-    /// How often each photo goes through each pass
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-
-    /// Photos at once in the pass that measures throughput; 0 means as the worker does
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    concurrency: usize,
+    #[command(flatten)]
+    passes: Passes,
 }
 
 /// One photo's figures, seconds.
@@ -76,10 +71,7 @@ struct Measured {
 impl StagesCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         let cutter = self.common.cutter().await?;
-        let at_once = match self.concurrency {
-            0 => self.common.limits.max_jobs(),
-            n => n,
-        };
+        let at_once = self.passes.at_once(&self.common.limits);
         let mut photos: Vec<Measured> = self
             .common
             .photos(&cutter)?
@@ -91,10 +83,10 @@ impl StagesCmd {
                 spent: Vec::new(),
             })
             .collect();
-        let passes = 3 * u64::from(self.rounds) * photos.len() as u64;
+        let passes = 3 * u64::from(self.passes.rounds) * photos.len() as u64;
         let bar = progress_bar(context, passes, "bench");
         let (mut bare_time, mut pipeline_time) = (Duration::ZERO, Duration::ZERO);
-        for _ in 0..self.rounds {
+        for _ in 0..self.passes.rounds {
             let begun = Instant::now();
             for one in &mut photos {
                 one.bare
@@ -118,7 +110,7 @@ impl StagesCmd {
             pipeline_time += begun.elapsed();
         }
         bar.finish_and_clear();
-        let runs = f64::from(self.rounds) * photos.len() as f64;
+        let runs = f64::from(self.passes.rounds) * photos.len() as f64;
         let (bare_rate, pipeline_rate) = (
             runs / bare_time.as_secs_f64(),
             runs / pipeline_time.as_secs_f64(),
@@ -127,7 +119,7 @@ impl StagesCmd {
         let report = Report {
             machine: Machine::new(info),
             threads: self.common.model.threads(),
-            rounds: self.rounds,
+            rounds: self.passes.rounds,
             concurrency: at_once,
             load_seconds: info.load.as_secs_f64(),
             warm_up_seconds: info.warm_up.as_secs_f64(),

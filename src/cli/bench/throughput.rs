@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::spread::Spread;
-use super::{BenchArgs, Machine, bare, cut_all};
+use super::{BenchArgs, Machine, Passes, bare, cut_all};
 use crate::cli::{Context, progress_bar};
 use crate::telemetry::process;
 
@@ -16,13 +16,8 @@ pub(super) struct ThroughputCmd {
     #[command(flatten)]
     common: BenchArgs,
 
-    /// How often all photos go through each
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-
-    /// Photos at once; 0 means as the worker does
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    concurrency: usize,
+    #[command(flatten)]
+    passes: Passes,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,14 +58,11 @@ impl Pass {
 impl ThroughputCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         let cutter = self.common.cutter().await?;
-        let at_once = match self.concurrency {
-            0 => self.common.limits.max_jobs(),
-            n => n,
-        };
+        let at_once = self.passes.at_once(&self.common.limits);
         let photos = self.common.photos(&cutter)?;
-        let bar = progress_bar(context, 2 * u64::from(self.rounds), "rounds");
+        let bar = progress_bar(context, 2 * u64::from(self.passes.rounds), "rounds");
         let (mut bares, mut wholes) = (Vec::new(), Vec::new());
-        for _ in 0..self.rounds {
+        for _ in 0..self.passes.rounds {
             let (begun, core) = (Instant::now(), process::core_time());
             for photo in &photos {
                 bare(&cutter.engine, &photo.tensor).await?;
@@ -99,7 +91,7 @@ impl ThroughputCmd {
             photos: photos.len(),
             megapixels: pixels.sum::<f64>() / 1e6,
             concurrency: at_once,
-            rounds: self.rounds,
+            rounds: self.passes.rounds,
             ratio: Spread::of_numbers(ratios),
             bare_rate: of(&bares, |pass| pass.rate),
             pipeline_rate: of(&wholes, |pass| pass.rate),
