@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,7 @@ use crate::model::manifest::{Manifest, Resize};
 use crate::pipeline::Pipeline;
 use crate::pipeline::budget::Budget;
 use crate::side::health::{Pulse, QueueStatus, StorageStatus};
-use crate::side::server;
+use crate::side::{routes, server};
 use crate::side::state::{ModelInfo, Phase, SideState};
 use crate::store::Store;
 use crate::telemetry::labels::StartPhase;
@@ -117,12 +118,8 @@ impl WorkerCmd {
         metrics.startup(StartPhase::SidePort, begun.elapsed());
         tracing::info!(address = %listener.local_addr()?, "the side port answers");
         let side_done = CancellationToken::new();
-        let serving = tokio::spawn(server::serve(
-            listener,
-            side.clone(),
-            metrics.clone(),
-            side_done.clone(),
-        ));
+        let routes = routes::router(side.clone(), metrics.clone(), Router::new());
+        let serving = tokio::spawn(server::serve(listener, routes, side_done.clone()));
 
         let stop = stop_on_signal();
         let ended = self.work(plan, side.clone(), metrics, stop, begun).await;

@@ -42,12 +42,18 @@ struct Shared {
 /// Reads the memory; another function in tests, whose outcome must not hang on the machine's.
 type ReadMemory = fn() -> Option<MemoryReading>;
 
-/// All routes, counted, with JSON for what is not found. No handler reads a request's body.
-pub fn router(state: Arc<SideState>, metrics: Metrics) -> Router {
-    router_with(state, metrics, MemoryReading::take)
+/// All routes and `more`, counted, with JSON for what is not found. No handler but those of `more`
+/// reads a request's body.
+pub fn router(state: Arc<SideState>, metrics: Metrics, more: Router) -> Router {
+    router_with(state, metrics, more, MemoryReading::take)
 }
 
-fn router_with(state: Arc<SideState>, metrics: Metrics, memory: ReadMemory) -> Router {
+fn router_with(
+    state: Arc<SideState>,
+    metrics: Metrics,
+    more: Router,
+    memory: ReadMemory,
+) -> Router {
     let shared = Shared {
         state,
         metrics,
@@ -62,10 +68,11 @@ fn router_with(state: Arc<SideState>, metrics: Metrics, memory: ReadMemory) -> R
         .route("/warmup", post(warm_up))
         // The model is loaded at the start; what is left of "load" is to warm it.
         .route("/load-model", post(warm_up))
+        .with_state(shared.clone())
+        .merge(more)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(middleware::from_fn_with_state(shared.clone(), count))
-        .with_state(shared)
+        .layer(middleware::from_fn_with_state(shared, count))
 }
 
 async fn count(State(shared): State<Shared>, request: Request, next: Next) -> Response {
@@ -246,7 +253,8 @@ mod tests {
                 .uri(path)
                 .body(Body::empty())
                 .unwrap();
-            router_with(Arc::clone(&self.state), self.metrics.clone(), self.memory)
+            let (state, metrics) = (Arc::clone(&self.state), self.metrics.clone());
+            router_with(state, metrics, Router::new(), self.memory)
                 .oneshot(request)
                 .await
                 .unwrap()

@@ -7,7 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -15,10 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::routes::router;
-use super::state::SideState;
 use crate::error::{Code, Error, Result};
-use crate::telemetry::metrics::Metrics;
 
 /// What one client, and all of them, may take.
 #[derive(Clone, Copy, Debug)]
@@ -61,13 +59,9 @@ pub async fn bind(host: &str, port: u16) -> Result<TcpListener> {
 ///
 /// Cancel `shutdown` last: during the drain, /health is to say so. A failure to accept is
 /// logged and tried again, since it is most often a passing lack of file descriptors.
-pub async fn serve(
-    listener: TcpListener,
-    state: Arc<SideState>,
-    metrics: Metrics,
-    shutdown: CancellationToken,
-) {
-    serve_router(listener, router(state, metrics), LIMITS, shutdown).await;
+/// Handlers find the client's address as [`ConnectInfo`].
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    serve_router(listener, router, LIMITS, shutdown).await;
 }
 
 async fn serve_router(
@@ -91,8 +85,9 @@ async fn serve_router(
             next = next => next,
         };
         match accepted {
-            Ok((stream, _peer)) => {
-                let connection = answer(stream, router.clone(), limits, shutdown.clone());
+            Ok((stream, peer)) => {
+                let router = router.clone().layer(Extension(ConnectInfo(peer)));
+                let connection = answer(stream, router, limits, shutdown.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(permit);
@@ -141,7 +136,9 @@ async fn answer(stream: TcpStream, router: Router, limits: Limits, shutdown: Can
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::side::state::Phase;
+    use crate::side::routes::router;
+    use crate::side::state::{Phase, SideState};
+    use crate::telemetry::metrics::Metrics;
     use axum::routing::get;
     use std::net::SocketAddr;
     use std::time::Instant;
@@ -186,8 +183,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(serve(
             listener,
-            Arc::clone(&state),
-            Metrics::new(),
+            router(Arc::clone(&state), Metrics::new(), Router::new()),
             shutdown.clone(),
         ));
         let answer = exchange(address, &head("GET /startup")).await;
