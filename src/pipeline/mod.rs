@@ -30,6 +30,7 @@ pub mod compose;
 pub mod cpu;
 pub mod cutout;
 pub mod decode;
+pub mod effects;
 pub mod encode;
 pub mod matte;
 mod pillow;

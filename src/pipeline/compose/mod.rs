@@ -13,6 +13,7 @@ mod frame;
 mod gaussian;
 
 pub use frame::Bounds;
+pub(super) use gaussian::mirrored;
 
 /// What a pixel of a [`Picture`] is made of, in the order of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
