@@ -3,10 +3,11 @@
 
     setup.py runtime      ONNX Runtime and the default model: what running the worker needs
     setup.py simulation   simpy: what bench/simulate.py needs, on any machine
-    setup.py test         those, the emulators and the cargo tools: what `make test` needs
+    setup.py test         those, the emulators, Chromium and the cargo tools: what `make test` needs
     setup.py verify       checks what is there, fetches nothing
 
-Versions and digests are in provision/pins.py. Running it again fetches nothing. It needs Python 3.9
+Versions and digests are in provision/pins.py, those of Chromium and what drives it in
+tests/page/package-lock.json. Running it again fetches nothing. It needs Python 3.9
 and the registries' own clients, and says all at once which tools are missing. promtool is the
 exception: where it cannot be had, set-up says what goes unchecked and succeeds.
 """
@@ -21,11 +22,12 @@ from pathlib import Path
 if sys.version_info < (3, 9):
     sys.exit("setup: FAILED: Python 3.9 or newer is needed; this one is " + sys.version.split()[0])
 
-from provision import files, pins, tools
+from provision import browser, files, pins, tools
 from provision.files import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
+PAGE = ROOT / "tests" / "page"
 
 
 def say(line: str) -> None:
@@ -52,7 +54,9 @@ def provide(group: str) -> None:
     """Brings the cache to what `group` needs; all or an error that says what to do."""
     wanted = pinned_files(group)
     absent = [file for file in wanted if not files.is_placed(file, CACHE)]
+    browserless = group == "test" and not browser.is_installed(CACHE, PAGE)
     clients = {file.source.client for file in absent if not file.optional}
+    clients |= {"npm"} if browserless else set()
     missing = tools.missing(group, clients, ROOT)
     if missing:
         lines = [f"  {tool.name}: {tool.remedy}" for tool in missing]
@@ -60,12 +64,14 @@ def provide(group: str) -> None:
 
     unbuilt = [tool for tool in pins.cargo_tools(group) if not has_cargo_tool(tool)]
     wrapper = group == "test" and not has_emulator_wrapper()
-    if absent or unbuilt or wrapper:
+    if absent or unbuilt or wrapper or browserless:
         with files.exclusive(CACHE, say):
             for file in absent:
                 place(file)
             if wrapper:
                 place_emulator_wrapper()
+            if browserless and not browser.is_installed(CACHE, PAGE):
+                browser.install(CACHE, PAGE, say)
             for tool in unbuilt:
                 # Another set-up may have built it while this one waited for the lock.
                 if not has_cargo_tool(tool):
@@ -111,6 +117,9 @@ def verify() -> int:
         else:
             wrong += 1
             say(f"WRONG    {file.path}: expected sha256 {file.sha256}, got {files.sha256(path)}")
+    fault = browser.wrong(CACHE, PAGE)
+    wrong += 1 if fault else 0
+    say(f"WRONG    page (Chromium): {fault}" if fault else "ok       page (Chromium)")
     for tool in pins.cargo_tools("test"):
         if not has_cargo_tool(tool):
             wrong += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -64,6 +65,7 @@ def missing(group: str, clients: set[str], root: Path, run: Run = run) -> list[M
     if group == "test":
         need("rustfmt", ["cargo", "fmt", "--version"], "`rustup component add rustfmt`")
         need("clippy", ["cargo", "clippy", "--version"], "`rustup component add clippy`")
+        found += _missing_node(root, run)
         home = os.environ.get("JAVA_HOME")
         java = os.path.join(home, "bin", "java") if home else "java"
         need("java", [java, "-version"], "on Debian `apt-get install default-jre-headless`")
@@ -114,6 +116,16 @@ def at_least(version: str | None, floor: str) -> bool:
 
 def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
+
+
+def _missing_node(root: Path, run: Run) -> list[Missing]:
+    manifest = (root / "tests" / "page" / "package.json").read_text(encoding="utf-8")
+    wanted = json.loads(manifest)["engines"]["node"].removeprefix(">=")
+    actual = version_in(run(["node", "--version"]))
+    if at_least(actual, wanted):
+        return []
+    remedy = f"Node.js {wanted} or newer from nodejs.org; it runs the test of the page"
+    return [Missing(f"node {wanted} (found {actual or 'none'})", remedy)]
 
 
 def _missing_rust(root: Path, run: Run) -> list[Missing]:

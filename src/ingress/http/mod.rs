@@ -1,0 +1,3 @@
+//! The HTTP API's own files.
+
+pub mod page;
