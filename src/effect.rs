@@ -70,6 +70,35 @@ impl Effect {
     }
 }
 
+impl Effect {
+    /// Other names that are understood.
+    pub fn aliases(self) -> impl Iterator<Item = &'static str> {
+        ALIASES
+            .iter()
+            .filter(move |(_, effect)| *effect == self)
+            .map(|(name, _)| *name)
+    }
+
+    /// The names of the parameters that change it.
+    pub const fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::EnhancedBlackWhite => &EffectParams::NAMES,
+            _ => &[],
+        }
+    }
+
+    /// Each once, in the order in which they first come.
+    pub fn distinct(effects: &[Self]) -> Vec<Self> {
+        let mut distinct = Vec::new();
+        for effect in effects {
+            if !distinct.contains(effect) {
+                distinct.push(*effect);
+            }
+        }
+        distinct
+    }
+}
+
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
