@@ -636,6 +636,7 @@ mod tests {
             "code",
             "commit",
             "component",
+            "effect",
             "ingress",
             "le",
             "model",
