@@ -4,22 +4,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::ends::{self, Ends};
-use super::{Context, photo_bytes, start_engine, watch};
-use crate::config::{LimitArgs, ModelArgs, QueueArgs, WorkerArgs};
+use super::{Context, door, photo_bytes, start_engine, watch};
+use crate::config::{LimitArgs, ModelArgs, PushArgs, QueueArgs, WorkerArgs};
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Code, Error, Result};
 use crate::ingress::notification::SkipReason;
+use crate::ingress::push::{self, PushIngress};
 use crate::model::manifest::{Manifest, Resize};
 use crate::pipeline::Pipeline;
 use crate::pipeline::budget::Budget;
 use crate::side::health::{Pulse, QueueStatus, StorageStatus};
-use crate::side::{routes, server};
 use crate::side::state::{ModelInfo, Phase, SideState};
+use crate::side::{routes, server};
 use crate::store::Store;
 use crate::telemetry::labels::StartPhase;
 use crate::telemetry::metrics::Metrics;
@@ -52,6 +52,8 @@ pub struct WorkerCmd {
     #[command(flatten)]
     worker: WorkerArgs,
     #[command(flatten)]
+    push: PushArgs,
+    #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     limits: LimitArgs,
@@ -83,7 +85,8 @@ impl WorkerCmd {
             ),
         ]
         .into_iter()
-        .filter_map(|(wrong, what)| wrong.then_some(what))
+        .filter_map(|(wrong, what)| wrong.then(|| what.to_owned()))
+        .chain(door::problems(&self.queue, worker, &self.push, limits))
         .collect();
         if !wrong.is_empty() {
             return Err(Error::new(Code::ConfigInvalid, wrong.join("; ")));
@@ -118,11 +121,18 @@ impl WorkerCmd {
         metrics.startup(StartPhase::SidePort, begun.elapsed());
         tracing::info!(address = %listener.local_addr()?, "the side port answers");
         let side_done = CancellationToken::new();
-        let routes = routes::router(side.clone(), metrics.clone(), Router::new());
+        let door = door::config(&self.queue, &self.worker, &self.push, &self.limits)?;
+        let (more, pushed) = door.map_or_else(Default::default, |door| {
+            let (routes, ingress) = push::open(door, side.clone(), metrics.clone());
+            (routes, Some(ingress))
+        });
+        let routes = routes::router(side.clone(), metrics.clone(), more);
         let serving = tokio::spawn(server::serve(listener, routes, side_done.clone()));
 
         let stop = stop_on_signal();
-        let ended = self.work(plan, side.clone(), metrics, stop, begun).await;
+        let ended = self
+            .work(plan, pushed, side.clone(), metrics, stop, begun)
+            .await;
         if let Err(error) = &ended {
             tracing::error!(code = %error.code(), class = %error.class(), error = error.chain(), "the worker ends");
             side.set_phase(Phase::Failed(error.message().to_owned()));
@@ -142,6 +152,7 @@ impl WorkerCmd {
     async fn work(
         &self,
         plan: ends::Plan,
+        pushed: Option<PushIngress>,
         side: Arc<SideState>,
         metrics: Metrics,
         stop: CancellationToken,
@@ -152,7 +163,8 @@ impl WorkerCmd {
         let connecting = async {
             let connecting = Instant::now();
             let max_jobs = self.limits.max_jobs();
-            let ends = ends::connect(&self.queue, &self.worker, &plan, max_jobs, &metrics).await;
+            let (queue, worker) = (&self.queue, &self.worker);
+            let ends = ends::connect(queue, worker, &plan, max_jobs, pushed, &metrics).await;
             metrics.startup(StartPhase::Clients, connecting.elapsed());
             ends
         };
