@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_told_with_what_to_do() {
-        let minutes = |n| Duration::from_secs(n * 60);
+        let minutes = |n: u64| Duration::from_secs(n * 60);
         assert!(args().problems(minutes(5)).is_empty());
         let wrong = PushArgs {
             push_audience: Some(" ".into()),

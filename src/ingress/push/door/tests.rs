@@ -96,7 +96,7 @@ async fn a_push_that_was_given_up_is_dropped_unless_it_is_in_work() {
     assert!(error.message().contains("deadline"), "{error}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_nobody_has_taken_when_the_worker_drains_is_answered_at_once() {
     let (door, mut ingress) = door(2);
     let taken = pushed(&door, "taken");
