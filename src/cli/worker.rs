@@ -85,7 +85,8 @@ impl WorkerCmd {
             ),
         ]
         .into_iter()
-        .filter_map(|(wrong, what)| wrong.then(|| what.to_owned()))
+        .filter(|(wrong, _)| *wrong)
+        .map(|(_, what)| what.to_owned())
         .chain(door::problems(&self.queue, worker, &self.push, limits))
         .collect();
         if !wrong.is_empty() {

@@ -64,6 +64,7 @@ pub(super) struct Door {
 }
 
 /// A push that became no delivery.
+#[derive(Debug)]
 struct Refusal {
     reason: PushRefusal,
     status: StatusCode,

@@ -163,7 +163,7 @@ async fn a_body_that_says_nothing_of_its_length_is_cut_off_at_the_limit() {
     let headers = axum::http::HeaderMap::new();
     let read_all = read(&headers, chunks(14)).await;
     assert_eq!(read_all.ok().map(|body| body.len()), Some(14 << 20));
-    let refusal = read(&headers, chunks(15)).await.err().expect("refused");
+    let refusal = read(&headers, chunks(15)).await.expect_err("refused");
     assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
     let announced = [(header::CONTENT_LENGTH, HeaderValue::from_static("14680065"))];
     let refusal = read(&announced.into_iter().collect(), chunks(0)).await;
