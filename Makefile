@@ -70,7 +70,8 @@ pictures: ## Makes the README's pictures again, with the program
 	cargo build --release --locked
 	for photo in cat coffee; do \
 	  target/release/cutout remove samples/$$photo.jpg -o docs/images/$$photo.png --overwrite && \
-	  target/release/cutout remove samples/$$photo.jpg -o docs/images/$$photo-blue.png --kind color:#2b6cb0 --overwrite || exit 1; \
+	  target/release/cutout remove samples/$$photo.jpg -o docs/images/$$photo-blue.png --kind color:#2b6cb0 --overwrite && \
+	  target/release/cutout remove samples/$$photo.jpg -o target/$$photo.png --contact-sheet docs/images/$$photo-effects.png --overwrite || exit 1; \
 	done
 
 parity: ## Makes the parity fixture again with transparent-background, compares exported graphs with PyTorch and the worker with both (6 GB of Python, minutes)

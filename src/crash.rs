@@ -14,6 +14,8 @@ pub const POINTS: &[&str] = &[
     "network_running",
     "matte_inferred",
     "picture_composed",
+    "effect_encoded",
+    "effect_written",
     "output_encoded",
     "output_staged",
     "output_described",

@@ -25,10 +25,22 @@ const OF_BAD_JOBS: [&str; 2] = ["failure_published", "dead_letter_published"];
 const OF_THE_DIRECTORY: [&str; 2] = ["output_staged", "output_described"];
 
 /// Places that a job passes once: when it comes again, its output is there, or the job is not.
-const PASSED_ONCE: [&str; 2] = ["output_written", "message_acked"];
+const PASSED_ONCE: [&str; 3] = ["effect_written", "output_written", "message_acked"];
+
+/// Places that only a job with an effect comes by.
+const OF_EFFECTS: [&str; 2] = ["effect_encoded", "effect_written"];
 
 fn crashes(point: &str) -> u32 {
     if PASSED_ONCE.contains(&point) { 1 } else { 2 }
+}
+
+/// The effects of the job that dies at a place.
+fn effects(point: &str) -> &'static [&'static str] {
+    if OF_EFFECTS.contains(&point) {
+        &["popart"]
+    } else {
+        &[]
+    }
 }
 
 /// What became of a job after its crashes.
@@ -47,7 +59,8 @@ impl Outcome {
         let point = self.point;
         let bad = OF_BAD_JOBS.contains(&point);
         assert_eq!(self.deaths, crashes(point), "{point}");
-        assert_eq!(self.outputs, usize::from(!bad), "{point}");
+        let outputs = if bad { 0 } else { 1 + effects(point).len() };
+        assert_eq!(self.outputs, outputs, "{point}");
         assert!(!self.results.is_empty(), "{point}: no result");
         if bad {
             assert!(self.results.iter().all(|s| s == "failed"), "{point}");
@@ -153,6 +166,9 @@ fn local_outcome(point: &'static str) -> Outcome {
         .args(["publish", "--ingress", "local", "--root"])
         .arg(root)
         .arg("photos/cat.jpg");
+    for effect in effects(point) {
+        publish.args(["--effect", effect]);
+    }
     let published = run(&mut publish);
     assert!(published.status.success(), "{}", told(&published));
 
@@ -355,7 +371,11 @@ impl Lane<'_> {
         let key = format!("{}/cat.jpg", self.point);
         let body = std::fs::read(file(photo)).unwrap();
         self.gcs.upload(BUCKET, &key, "image/jpeg", body).await;
-        let job = json!({ "job_id": self.point, "source": format!("gs://{BUCKET}/{key}") });
+        let job = json!({
+            "job_id": self.point,
+            "source": format!("gs://{BUCKET}/{key}"),
+            "effects": effects(self.point),
+        });
         let jobs = self.name("jobs");
         self.pubsub.publish(&jobs, job.to_string(), &[]).await;
     }

@@ -98,6 +98,21 @@ fn clients_of_the_former_service_run_unchanged() {
     );
     assert!(ran.status.success(), "{}\n{:#?}", told(&ran), worker.logs());
     let rows = std::fs::read_to_string(&table).unwrap();
+    let page = file("docs/http-api.md");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let (before, rest) = text
+        .split_once("<!-- routes -->\n\n")
+        .expect("a place for the table");
+    let (told, after) = rest.split_once("\n<!-- end -->").expect("its end");
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        let text = format!("{before}<!-- routes -->\n\n{rows}\n<!-- end -->{after}");
+        std::fs::write(&page, text).unwrap();
+    } else {
+        assert!(
+            told == rows,
+            "docs/http-api.md tells other answers than the worker: UPDATE_SCHEMAS=1 cargo test --test http_api"
+        );
+    }
     // Every documented route is in the table.
     let document: Value = serde_json::from_str(&cutout::ingress::http::openapi_document()).unwrap();
     for path in document["paths"].as_object().unwrap().keys() {

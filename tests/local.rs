@@ -437,3 +437,103 @@ fn the_side_port_answers_before_the_model_is_loaded_and_startup_only_after() {
     assert_eq!(info["model"], "isnet-medium", "{info:#}");
     assert_eq!(worker.get("/nothing-here").0, 404);
 }
+
+#[test]
+fn a_job_with_effects_writes_them_beside_its_cut_out_once_and_none_becomes_a_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let mut command = quick();
+    command.args(["worker", "--root"]).arg(root);
+    let worker = Worker::start(command).ready();
+    std::fs::create_dir(root.join("photos")).unwrap();
+    std::fs::copy(file(CAT), root.join("photos/cat.jpg")).unwrap();
+    let order = |extra: &[&str]| {
+        let mut publish = publish(root, &["--wait", "--json", "photos/cat.jpg"]);
+        publish
+            .args(["--effect", "popart,none,dithering", "--kind", "white"])
+            .args(extra);
+        let answered = run(&mut publish);
+        assert!(answered.status.success(), "{}", told(&answered));
+        serde_json::from_slice::<Value>(&answered.stdout).unwrap()
+    };
+    let result = order(&[]);
+    assert_eq!(result["status"], "done");
+    let outputs: Vec<_> = result["outputs"].as_array().unwrap().iter().collect();
+    let kinds: Vec<_> = outputs
+        .iter()
+        .map(|output| output["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["white", "popart", "color", "dithering"]);
+    let uris: Vec<_> = outputs
+        .iter()
+        .map(|output| output["uri"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        uris,
+        [
+            "outbox/photos/cat.cutout.png",
+            "outbox/photos/cat.popart.png",
+            "outbox/photos/cat.color.png",
+            "outbox/photos/cat.dithering.png"
+        ]
+    );
+    assert!(result["timings_ms"]["effects"].is_u64());
+    let pictures: Vec<_> = uris
+        .iter()
+        .map(|uri| image::open(root.join(uri)).unwrap())
+        .collect();
+    assert!(!pictures[0].color().has_alpha(), "on white");
+    for picture in &pictures[1..] {
+        assert!(picture.color().has_alpha(), "effects are of the cut-out");
+        assert_eq!(
+            (picture.width(), picture.height()),
+            (pictures[0].width(), pictures[0].height())
+        );
+    }
+
+    let before = outbox(root);
+    assert_eq!(order(&[])["status"], "duplicate");
+    assert_eq!(outbox(root), before);
+    // One that is lost is made again, and nothing else is touched.
+    std::fs::remove_file(root.join(uris[1])).unwrap();
+    assert_eq!(order(&[])["status"], "done");
+    let after = outbox(root);
+    assert_eq!(after.len(), 4);
+    assert_eq!(
+        before
+            .iter()
+            .filter(|(name, generation)| after.get(*name) == Some(generation))
+            .count(),
+        3
+    );
+    assert_eq!(
+        worker.metric("cutout_jobs_total", &["ingress=\"local\""]),
+        3.0
+    );
+}
+
+#[test]
+fn remove_writes_effects_and_a_contact_sheet() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut remove = quick();
+    remove
+        .arg("remove")
+        .arg(file(CAT))
+        .arg("-o")
+        .arg(dir.path().join("rex.png"))
+        .args(["--effect", "retro8bit", "--contact-sheet"])
+        .arg(dir.path().join("sheet.png"));
+    let ran = run(&mut remove);
+    assert!(ran.status.success(), "{}", told(&ran));
+    let cut = image::open(dir.path().join("rex.png")).unwrap();
+    let retro = image::open(dir.path().join("rex.retro8bit.png")).unwrap();
+    assert_eq!((cut.width(), cut.height()), (retro.width(), retro.height()));
+    assert_ne!(cut, retro);
+    let sheet = image::open(dir.path().join("sheet.png")).unwrap();
+    assert!(
+        sheet.width() > 400 && sheet.height() > 400,
+        "{}x{}",
+        sheet.width(),
+        sheet.height()
+    );
+}

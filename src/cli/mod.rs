@@ -8,6 +8,7 @@ use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Su
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::config::{self, CommonArgs, LimitArgs, ModelArgs, cores};
+use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error};
@@ -284,6 +285,16 @@ struct OutputArgs {
     /// How a background picture is brought to the photo's size: stretch, or cover (aspect kept)
     #[arg(long, default_value = "stretch", value_name = "FIT")]
     background_fit: Fit,
+}
+
+/// Looks of the cut-out beside the cut-out itself: the job's `effects`, as a flag.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+struct EffectArgs {
+    /// Effects to write beside the cut-out, as {stem}.{effect}.png: color, enhancedblackwhite,
+    /// popart, dithering, retro8bit; comma-separated or repeated
+    #[arg(long = "effect", value_name = "EFFECT", value_delimiter = ',')]
+    effects: Vec<Effect>,
 }
 
 fn format(text: &str) -> Result<Format, String> {

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::Args;
 use futures::StreamExt;
 
-use super::{Context, OutputArgs, ends, progress_bar};
+use super::{Context, EffectArgs, OutputArgs, ends, progress_bar};
 use crate::config::{IngressKind, QueueArgs};
 use crate::error::Class;
 use crate::ingress::{JobPublisher, OutgoingMessage, ResultStream};
@@ -75,6 +75,8 @@ pub struct PublishCmd {
 
     #[command(flatten)]
     look: OutputArgs,
+    #[command(flatten)]
+    effects: EffectArgs,
     #[command(flatten)]
     queue: QueueArgs,
 }
@@ -238,6 +240,7 @@ impl PublishCmd {
             destination: self.destination.clone(),
             overwrite: self.overwrite.then_some(true),
             output: self.look.output(),
+            effects: self.effects.effects.clone(),
             model: self.model.clone(),
             metadata: self.metadata.iter().cloned().collect(),
             ..Job::new(source)

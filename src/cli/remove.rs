@@ -12,7 +12,7 @@ use futures::StreamExt;
 use tokio_util::task::AbortOnDropHandle;
 use walkdir::WalkDir;
 
-use super::{Context, OutputArgs, progress_bar};
+use super::{Context, EffectArgs, OutputArgs, progress_bar};
 use crate::config::{LimitArgs, ModelArgs};
 use crate::effect::{Effect, EffectParams};
 use crate::error::{Code, Error, Result};
@@ -25,6 +25,9 @@ use crate::telemetry::metrics::Metrics;
 /// File names that are taken for photos when a folder is given; a file named on the command
 /// line is always taken. What a file really is, its content decides.
 const PHOTO_EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+
+/// Longest side of a contact sheet's tiles, pixels: five fit a page of a document.
+const SHEET_TILE: u32 = 400;
 
 #[derive(Args)]
 pub struct RemoveCmd {
@@ -40,10 +43,9 @@ pub struct RemoveCmd {
     #[arg(long, value_name = "FILE", conflicts_with = "kind")]
     background: Option<PathBuf>,
 
-    /// Effects to write beside the cut-out, as {stem}.{effect}.png: color, enhancedblackwhite,
-    /// popart, dithering, retro8bit; comma-separated or repeated
-    #[arg(long = "effect", value_name = "EFFECT", value_delimiter = ',')]
-    effects: Vec<Effect>,
+    /// A picture of all effects side by side, to choose from; for a single photo
+    #[arg(long, value_name = "FILE")]
+    contact_sheet: Option<PathBuf>,
 
     /// Replace files that exist
     #[arg(long)]
@@ -51,6 +53,8 @@ pub struct RemoveCmd {
 
     #[command(flatten)]
     look: OutputArgs,
+    #[command(flatten)]
+    effects: EffectArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -71,8 +75,13 @@ impl RemoveCmd {
             !matches!(output.kind, Kind::Image(_)),
             "--kind image: names an object of a store; here, use --background FILE"
         );
-        let effects = Effect::distinct(&self.effects);
+        let effects = Effect::distinct(&self.effects.effects);
         let tasks = plan(&self.inputs, &self.output, &output)?;
+        anyhow::ensure!(
+            self.contact_sheet.is_none() || tasks.len() == 1,
+            "--contact-sheet is for a single photo, and there are {}",
+            tasks.len()
+        );
         let background = match &self.background {
             Some(path) => {
                 // The name is not looked at again: the file is here already.
@@ -100,6 +109,7 @@ impl RemoveCmd {
                 let rules = Rules {
                     output,
                     effects: effects.clone(),
+                    contact_sheet: self.contact_sheet.clone(),
                     overwrite: self.overwrite,
                     largest: self.limits.max_file_bytes.as_u64(),
                     patience: self.limits.job_timeout,
@@ -150,6 +160,7 @@ impl RemoveCmd {
 struct Rules {
     output: Output,
     effects: Vec<Effect>,
+    contact_sheet: Option<PathBuf>,
     overwrite: bool,
     /// Bytes.
     largest: u64,
@@ -162,7 +173,13 @@ async fn cut(cutter: &Cutter, task: &Task, rules: &Rules, background: Option<Byt
         .iter()
         .map(|effect| (*effect, task.beside(*effect, rules.output.format)))
         .collect();
-    for to in targets.iter().map(|(_, to)| to).chain([&task.to]) {
+    let sheet = rules.contact_sheet.as_ref();
+    for to in targets
+        .iter()
+        .map(|(_, to)| to)
+        .chain([&task.to])
+        .chain(sheet)
+    {
         if !rules.overwrite && tokio::fs::try_exists(to).await.unwrap_or(false) {
             return Err(Error::new(
                 Code::DestinationExists,
@@ -187,10 +204,15 @@ async fn cut(cutter: &Cutter, task: &Task, rules: &Rules, background: Option<Byt
     let bytes = tokio::fs::read(&task.from).await.map_err(unreadable)?;
     let free = |bytes: Bytes| Charged { bytes, paid: None };
     let deadline = Instant::now() + rules.patience;
+    // A contact sheet starts from the cut-out as effects do.
+    let effects = match (rules.effects.as_slice(), sheet) {
+        ([], Some(_)) => &Effect::ALL,
+        (effects, _) => effects,
+    };
     let (mut cut, mut spent) = cutter
         .cut(Order {
             background: background.map(free),
-            effects: &rules.effects,
+            effects,
             ..Order::new(free(bytes.into()), &rules.output, deadline)
         })
         .await?;
@@ -200,6 +222,10 @@ async fn cut(cutter: &Cutter, task: &Task, rules: &Rules, background: Option<Byt
             .effect(&mut cut, effect, &params, &rules.output, &mut spent)
             .await?;
         write(to, encoded, rules.overwrite).await?;
+    }
+    if let Some(to) = sheet {
+        let encoded = cutter.contact_sheet(&cut, SHEET_TILE).await?;
+        write(to.clone(), encoded, rules.overwrite).await?;
     }
     let encoded = cutter.encode(cut, &rules.output, &mut spent).await?;
     write(task.to.clone(), encoded, rules.overwrite).await

@@ -101,9 +101,10 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// The picture that was asked for.
-    pub fn picture(&self) -> &Picture {
-        &self.picture
+    fn kept_cutout(&self) -> Result<Arc<Picture>> {
+        self.cutout
+            .clone()
+            .ok_or_else(|| Error::new(Code::Internal, "the cut-out that effects need was not kept"))
     }
 }
 
@@ -265,9 +266,7 @@ impl Cutter {
         output: &Output,
         spent: &mut Spent,
     ) -> Result<Encoded> {
-        let cutout = cut.cutout.clone().ok_or_else(|| {
-            Error::new(Code::Internal, "the cut-out that effects need was not kept")
-        })?;
+        let cutout = cut.kept_cutout()?;
         let (params, output) = (*params, as_cutout(output));
         let held = Arc::clone(&cut.paid);
         let ((encoded, applied, took), waited) = self
@@ -286,6 +285,24 @@ impl Cutter {
         spent.wait += waited;
         spent.effects += applied;
         spent.encode += took;
+        Ok(encoded)
+    }
+
+    /// All effects of the cut-out side by side, in tiles of at most `side` pixels, as a PNG.
+    ///
+    /// Errors: `internal` when the order named no effects.
+    pub async fn contact_sheet(&self, cut: &Cut, side: u32) -> Result<Encoded> {
+        let cutout = cut.kept_cutout()?;
+        let held = Arc::clone(&cut.paid);
+        let (encoded, _) = self
+            .cpu
+            .run(self.metrics.waiting_guard(Stage::Effects), move || {
+                let _held = held;
+                let params = EffectParams::default();
+                let sheet = effects::contact_sheet(&cutout, &params, side)?;
+                encode::encode(&sheet, &Output::default())
+            })
+            .await?;
         Ok(encoded)
     }
 

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,9 @@ struct Limits {
     /// For a request's head, and between two requests of a connection. Probes and scrapers
     /// send theirs in one packet; Prometheus opens a new connection when its old one is gone.
     head: Duration,
+    /// For a client to take something of its answer. One that reads nothing would keep a picture, and
+    /// its place, in memory.
+    write: Duration,
     /// Connections at once. Probes, a scraper and an operator need five.
     connections: usize,
     /// For answers under way when the server is told to stop. The whole drain has ten seconds.
@@ -32,6 +36,7 @@ struct Limits {
 
 const LIMITS: Limits = Limits {
     head: Duration::from_secs(10),
+    write: Duration::from_secs(30),
     connections: 256,
     drain: Duration::from_secs(2),
 };
@@ -116,10 +121,12 @@ async fn serve_router(
 /// Serves one connection.
 async fn answer(stream: TcpStream, router: Router, limits: Limits, shutdown: CancellationToken) {
     let service = TowerToHyperService::new(router);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
@@ -225,11 +232,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_reads_nothing_loses_its_answer() {
+        let limits = Limits {
+            write: SECOND / 5,
+            ..LIMITS
+        };
+        let (told, dropped) = tokio::sync::oneshot::channel::<()>();
+        let told = Arc::new(std::sync::Mutex::new(Some(told)));
+        // More than the sockets' buffers take, and held until it is sent or given up.
+        let large = move || {
+            let held = told.lock().unwrap().take();
+            async move {
+                let chunks = futures::stream::repeat_with(move || {
+                    let _held = &held;
+                    Ok::<_, io::Error>(vec![0; 1 << 20])
+                });
+                axum::body::Body::from_stream(futures::StreamExt::take(chunks, 256))
+            }
+        };
+        let router = Router::new().route("/large", get(large));
+        let (address, _shutdown, _server) = start(router, limits).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = head("GET /large");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        tokio::time::timeout(10 * SECOND, dropped)
+            .await
+            .expect("the answer is kept for a client that does not read")
+            .unwrap_err();
+    }
+
+    #[tokio::test]
     async fn idle_connections_do_not_keep_a_probe_out_for_longer_than_their_time() {
         let limits = Limits {
             head: SECOND / 2,
             connections: 2,
             drain: SECOND,
+            ..LIMITS
         };
         let router = Router::new().route("/", get(async || "here"));
         let (address, _shutdown, _server) = start(router, limits).await;

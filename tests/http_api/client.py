@@ -231,19 +231,21 @@ def with_effects(base: str, photo: pathlib.Path) -> None:
 
 
 def refusals(base: str, photo: pathlib.Path) -> None:
-    def post(request: str, status: int, **arguments) -> None:
+    def post(request: str, status: int, code: str, **arguments) -> None:
         response = requests.post(f"{base}/remove-background", timeout=120, **arguments)
         assert response.status_code == status, (request, response.status_code, response.text)
-        assert set(response.json()) == {"detail", "code"}, response.text
+        answer = response.json()
+        assert set(answer) == {"detail", "code"}, answer
+        assert answer["code"] == code, (request, answer)
         told(f"`POST /remove-background`, {request}", response)
 
-    post("form without `file`", 422, files={"image": photo.open("rb")})
-    post("a text as the file", 400, files={"file": ("rex.jpg", b"not a photo", "image/jpeg")})
-    post("half a photo", 400, files={"file": photo.read_bytes()[:5000]})
-    post("an empty file", 400, files={"file": b""})
-    post("JSON", 415, json={"url": "http://169.254.169.254/"})
-    post("a form that is none", 400, data=b"x", headers={"Content-Type": "multipart/form-data; boundary=y"})
-    post("more bytes than allowed", 413, data=io.BytesIO(b"\xff" * 3_000_000))
+    post("form without `file`", 422, "missing_file", files={"image": photo.open("rb")})
+    post("a text as the file", 400, "unsupported_format", files={"file": ("rex.jpg", b"not a photo", "image/jpeg")})
+    post("half a photo", 400, "image_corrupt", files={"file": photo.read_bytes()[:5000]})
+    post("an empty file", 400, "empty_file", files={"file": b""})
+    post("JSON", 415, "unsupported_media_type", json={"url": "http://169.254.169.254/"})
+    post("a form that is none", 400, "malformed_form", data=b"x", headers={"Content-Type": "multipart/form-data; boundary=y"})
+    post("more bytes than allowed", 413, "file_too_large", data=io.BytesIO(b"\xff" * 3_000_000))
     response = requests.get(f"{base}/remove-background", timeout=120)
     assert response.status_code == 405 and "POST" in response.headers["Allow"]
     told("`GET /remove-background`", response)

@@ -15,6 +15,20 @@ pub const MAX_FIELD_BYTES: usize = 8 * 1024;
 /// Most names that are kept of one request: no route has as many.
 const MAX_FIELDS: usize = 32;
 
+/// Names that some route knows.
+pub const KNOWN: [&str; 10] = [
+    "output_format",
+    "quality",
+    "use_cache",
+    "session_id",
+    "effect",
+    "effects",
+    "form_effects",
+    "effect_params",
+    "return_all_effects",
+    "load_single_effect",
+];
+
 /// Names and values as they came. Names that no route knows are ignored, as FastAPI does.
 #[derive(Debug, Default)]
 pub struct Fields(BTreeMap<String, String>);

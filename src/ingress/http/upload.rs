@@ -13,7 +13,7 @@ use futures::StreamExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::fields::{Fields, MAX_FIELD_BYTES};
+use super::fields::{Fields, KNOWN, MAX_FIELD_BYTES};
 use super::refusal::Refusal;
 use crate::pipeline::budget::{Budget, Share};
 use crate::pipeline::cutout::Charged;
@@ -212,11 +212,13 @@ async fn form(
                 ));
             }
             Some("file") => photo = Some(part(field, limits).await?),
-            name => {
-                let name = name.unwrap_or_default().to_owned();
+            Some(name) if KNOWN.contains(&name) => {
+                let name = name.to_owned();
                 let value = text(field, limits).await?;
                 fields.set(&name, value)?;
             }
+            // Whatever else a shop's form has; its length is bounded by the whole body's.
+            _ => ignore(field, limits).await?,
         }
     }
     photo.ok_or_else(|| {
@@ -237,6 +239,15 @@ async fn part(mut field: Field<'_>, limits: &UploadLimits<'_>) -> Result<Bytes, 
         append(&mut photo, &chunk, limits)?;
     }
     Ok(photo.freeze())
+}
+
+async fn ignore(mut field: Field<'_>, limits: &UploadLimits<'_>) -> Result<(), Refusal> {
+    while in_time(field.chunk(), limits)
+        .await?
+        .map_err(|error| of_form(&error, limits))?
+        .is_some()
+    {}
+    Ok(())
 }
 
 async fn text(mut field: Field<'_>, limits: &UploadLimits<'_>) -> Result<String, Refusal> {
@@ -359,7 +370,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_a_photo_of_a_form_says_what_is_wrong() {
-        let missing = form_of(&[("photo", "photo")]);
+        let missing = form_of(&[("photo", &"x".repeat(900))]);
         assert_eq!(status(read(FORM, missing).await), (422, "missing_file"));
         let twice = form_of(&[("file", "a"), ("file", "b")]);
         assert_eq!(status(read(FORM, twice).await), (422, "invalid_request"));
