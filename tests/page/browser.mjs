@@ -42,13 +42,13 @@ export async function launch() {
 
 /** A tab of its own session, watched from before its first request. */
 export class Tab {
-  static async open(browser, base, { width = 1200, height = 850, scheme = "light", before } = {}) {
+  static async open(browser, base, { width = 1200, height = 850, motion, before } = {}) {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
     const tab = new Tab(base, context, page);
-    await tab.#watch();
     await page.setViewport({ width, height, hasTouch: width < 600, isMobile: width < 600 });
-    await tab.media({ scheme });
+    await tab.media({ motion });
+    await tab.#watch();
     if (before) await page.evaluateOnNewDocument(before);
     tab.answer = await page.goto(base, { waitUntil: "networkidle0" });
     return tab;
@@ -73,14 +73,15 @@ export class Tab {
       if (!["error", "warn"].includes(message.type())) return;
       this.faults.push(`console: ${message.text()} (${message.location().url ?? ""})`);
     });
-    page.on("request", (request) => {
-      const url = new URL(request.url());
-      this.events.push(`${request.method()} ${url.pathname}`);
+    // All from one session, which alone tells in which order things happened.
+    const session = await page.createCDPSession();
+    await session.send("Network.enable");
+    session.on("Network.requestWillBeSent", ({ request }) => {
+      const url = new URL(request.url);
+      this.events.push(`${request.method} ${url.pathname}`);
       const own = url.origin === this.origin || ["blob:", "data:"].includes(url.protocol);
       if (!own) this.faults.push(`a request to another place: ${url.href}`);
     });
-    const session = await page.createCDPSession();
-    await session.send("Network.enable");
     session.on("Network.webSocketCreated", ({ url }) => {
       this.events.push("WS created");
       if (new URL(url).host !== new URL(this.origin).host) this.faults.push(`a socket to ${url}`);
@@ -104,6 +105,7 @@ export class Tab {
             value: bar.hasAttribute("value") ? bar.value : null,
             step: document.getElementById("step").textContent,
             said: document.getElementById("status").textContent,
+            moving: document.getAnimations().length,
           };
           globalThis.shown.push(entry);
         };
