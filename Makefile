@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench bench-pixels bench-peers simulate fixtures pictures parity soak fuzz clean
+.PHONY: help setup demo test lint scripts-test bench bench-pixels bench-effects bench-peers simulate fixtures pictures parity soak fuzz clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -47,6 +47,9 @@ bench: ## Times the worker's own path against a bare run of the network
 
 bench-pixels: ## Times every step of pixel work on 12 megapixels, next to what could be used instead
 	cargo bench --locked --bench pixels
+
+bench-effects: ## Times every effect on 12 megapixels, next to the same arithmetic in NumPy and OpenCV, in turns (EFFECTS_FLAGS)
+	"$$(tests/effects/environment.sh)/bin/python" bench/effects.py $(EFFECTS_FLAGS)
 
 bench-peers: ## Runs the same photos through cutout and rembg with the same weights, in turns; writes JSON, picture and tables (PEERS_FLAGS; 20 minutes)
 	$(SETUP) runtime

@@ -17,3 +17,4 @@ fi
 "$environment/bin/python" tests/reference/make_images.py
 "$environment/bin/python" tests/reference/make_masks.py
 "$environment/bin/python" tests/reference/make_rembg.py
+"$(tests/effects/environment.sh)/bin/python" tests/effects/reference.py

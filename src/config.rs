@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum_client_ip::ClientIpSource;
 use bytesize::ByteSize;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command};
@@ -19,6 +20,8 @@ use crate::engine::precision::PrecisionChoice;
 use crate::engine::provider::{self, ProviderChoice, ProviderOptions};
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error, Result};
+use crate::ingress::http::Settings;
+use crate::ingress::http::cors;
 use crate::model::{self, manifest::Manifest};
 use crate::telemetry::logs::LogFormat;
 
@@ -314,6 +317,75 @@ pub struct WorkerArgs {
     /// Side port: /startup, /health, /metrics
     #[arg(long, env = "PORT", default_value_t = 8080, value_name = "PORT")]
     pub port: u16,
+}
+
+/// The HTTP API of the worker.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "HTTP API")]
+pub struct HttpArgs {
+    /// Answer photos sent over HTTP on the side port too: POST /remove-background, /api/v2/…, a web page
+    #[arg(long, env = "CUTOUT_HTTP_API", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(bool), value_name = "BOOL")]
+    pub http_api: bool,
+
+    /// Photos a client may send a minute; 0 for no limit
+    #[arg(
+        long,
+        env = "CUTOUT_RATE_LIMIT",
+        default_value_t = 10,
+        value_name = "N"
+    )]
+    pub rate_limit: u32,
+
+    /// Where a client's address stands: ConnectInfo (the connection), or what the last trusted proxy
+    /// writes: RightmostXForwardedFor (Cloud Run and Google's load balancers), CfConnectingIp,
+    /// CloudFrontViewerAddress, FlyClientIp, TrueClientIp, XEnvoyExternalAddress, XRealIp
+    #[arg(long, env = "CUTOUT_CLIENT_IP", default_value = "ConnectInfo", value_name = "SOURCE", value_parser = client_ip)]
+    pub client_ip: ClientIpSource,
+
+    /// Web pages that may call the API: origins, https://*.shop.example or *, comma-separated
+    #[arg(
+        long,
+        env = "CUTOUT_CORS_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    pub cors_origins: Vec<cors::Origin>,
+
+    /// Requests in work or waiting for it; more are answered 429
+    #[arg(
+        long,
+        env = "CUTOUT_HTTP_MAX_REQUESTS",
+        default_value_t = 64,
+        value_name = "N"
+    )]
+    pub http_max_requests: usize,
+
+    /// Longest pause inside an upload
+    #[arg(long, env = "CUTOUT_UPLOAD_PAUSE", default_value = "20s", value_name = "DURATION", value_parser = duration)]
+    pub upload_pause: Duration,
+
+    /// How long a cut-out is kept in the store for the same photo sent again; 0s for not at all
+    #[arg(long, env = "CUTOUT_CACHE_TTL", default_value = "24h", value_name = "DURATION", value_parser = duration)]
+    pub cache_ttl: Duration,
+}
+
+impl HttpArgs {
+    /// What the API is told of them.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            rate_limit: self.rate_limit,
+            client_ip: self.client_ip.clone(),
+            origins: self.cors_origins.clone(),
+            max_requests: self.http_max_requests,
+            upload_pause: self.upload_pause,
+        }
+    }
+}
+
+fn client_ip(text: &str) -> Result<ClientIpSource, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is not a source of addresses: use ConnectInfo, RightmostXForwardedFor, CfConnectingIp, CloudFrontViewerAddress, FlyClientIp, TrueClientIp, XEnvoyExternalAddress or XRealIp")
+    })
 }
 
 /// Where jobs come from.

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::effect::Effect;
 use crate::error::{Code, Error, Result};
 use crate::object::{Generation, ObjectName, ObjectRef};
 
@@ -52,9 +53,9 @@ pub struct Job {
     /// What the cut-out looks like.
     #[serde(default)]
     pub output: Output,
-    /// Effects to write beside the cut-out.
+    /// Effects to write beside the cut-out, as `{stem}.{effect}.png`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub effects: Vec<String>,
+    pub effects: Vec<Effect>,
     /// The network; the worker's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -548,11 +549,6 @@ impl Job {
                 self.output.dpi
             )));
         }
-        if let Some(effect) = self.effects.first() {
-            return Err(invalid(format!(
-                "effect {effect:?} is not known: this version has none; leave `effects` out"
-            )));
-        }
         if let Some(key) = self
             .metadata
             .keys()
@@ -761,6 +757,8 @@ pub struct Timings {
     pub infer: u64,
     /// Matte to full size, composition.
     pub compose: u64,
+    /// Effects.
+    pub effects: u64,
     /// Encoding.
     pub encode: u64,
     /// Writing to the store.

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod crash;
 pub mod destination;
+pub mod effect;
 pub mod engine;
 pub mod error;
 pub mod ingress;

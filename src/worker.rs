@@ -38,6 +38,10 @@ pub struct Worker {
     pub give_up_after: Duration,
     /// Time that jobs in work have after a stop.
     pub drain_timeout: Duration,
+    /// What is under way beside the queue's jobs (requests of the HTTP API): a drain waits for it too.
+    pub requests: TaskTracker,
+    /// Cancelled when the drain waits no longer, for those requests.
+    pub give_up: CancellationToken,
     /// What /health tells: the worker reports the queue and its own draining.
     pub side: Arc<SideState>,
     /// Counters.
@@ -64,7 +68,8 @@ impl Worker {
         let metrics = worker.metrics.clone();
         ingress.on_burial(Box::new(move |code| metrics.dead_letter(code)));
         let places = Arc::new(Semaphore::new(worker.max_jobs));
-        let (tasks, give_up) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, requests) = (TaskTracker::new(), worker.requests.clone());
+        let give_up = worker.give_up.clone();
         let (fatal, mut fatalities) = mpsc::channel::<Error>(1);
 
         let engine = worker.pipeline.cutter.engine.clone();
@@ -109,17 +114,21 @@ impl Worker {
         };
 
         worker.side.set_phase(Phase::Draining);
-        let in_work = tasks.len();
+        let in_work = tasks.len() + requests.len();
         tracing::info!(in_work, "draining: no more jobs are pulled");
         tasks.close();
+        requests.close();
+        let all = async || {
+            tokio::join!(tasks.wait(), requests.wait());
+        };
         let patience = match &ended {
             Ok(()) => worker.drain_timeout,
             // A poisoned worker finishes nothing.
             Err(_) => Duration::ZERO,
         };
-        if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+        if tokio::time::timeout(patience, all()).await.is_err() {
             tracing::warn!(
-                in_work = tasks.len(),
+                in_work = tasks.len() + requests.len(),
                 "drain timeout: giving the rest back to the queue"
             );
             give_up.cancel();

@@ -14,7 +14,7 @@ use cutout::model;
 use cutout::model::manifest::Resize;
 use cutout::pipeline::budget::Budget;
 use cutout::pipeline::cpu::CpuPool;
-use cutout::pipeline::cutout::{Charged, Cutter};
+use cutout::pipeline::cutout::{Charged, Cutter, Order};
 use cutout::pipeline::decode::Limits;
 use cutout::telemetry::metrics::Metrics;
 use proptest::prelude::*;
@@ -132,7 +132,7 @@ async fn mask(cutter: &Cutter, width: u32, height: u32) -> image::GrayImage {
     };
     let deadline = Instant::now() + Duration::from_secs(60);
     let (encoded, _) = cutter
-        .cut_out(photo, None, &output, deadline)
+        .cut_out(Order::new(photo, &output, deadline))
         .await
         .unwrap();
     image::load_from_memory(&encoded.bytes).unwrap().to_luma8()

@@ -16,7 +16,7 @@ use cutout::model::manifest::{InputSpec, Layout, MatteResize, Resize};
 use cutout::pipeline::budget::Budget;
 use cutout::pipeline::compose::{self, Channels, Picture};
 use cutout::pipeline::cpu::CpuPool;
-use cutout::pipeline::cutout::{Charged, Cutter};
+use cutout::pipeline::cutout::{Charged, Cutter, Order};
 use cutout::pipeline::decode::{self, Limits, Photo};
 use cutout::pipeline::{matte, preprocess};
 use cutout::telemetry::metrics::Metrics;
@@ -286,13 +286,12 @@ async fn the_whole_road_ends_in_the_references_pictures() {
             }
             let background = case["background"].is_string().then(|| &case["background"]);
             let output = output(case);
+            let deadline = Instant::now() + Duration::from_secs(600);
             let (ours, _) = cutter
-                .cut_out(
-                    read(&network["photo"]),
-                    background.map(read),
-                    &output,
-                    Instant::now() + Duration::from_secs(600),
-                )
+                .cut_out(Order {
+                    background: background.map(read),
+                    ..Order::new(read(&network["photo"]), &output, deadline)
+                })
                 .await
                 .unwrap();
             let ours = image::load_from_memory(&ours.bytes).unwrap();

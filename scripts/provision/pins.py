@@ -182,20 +182,37 @@ def _promtool(arch: str, deb_sha256: str, sha256: str) -> Artefact:
     )
 
 
-SIMPY_WHEEL = Artefact(
-    f"lib/python/simpy-{SIMPY}-py3-none-any.whl",
-    "43071f84b6512c9b4fcb33ef057f240ccb1d1f3b263f9b4f9229d072e310b372",
-    Download(
-        "pip",
-        f"simpy=={SIMPY}",
-        f"simpy-{SIMPY}-py3-none-any.whl",
-        "43071f84b6512c9b4fcb33ef057f240ccb1d1f3b263f9b4f9229d072e310b372",
-    ),
-    "",
+def _package(name: str, version: str, sha256: str) -> Artefact:
+    """A package in pure Python, used out of its wheel as it is. Python 3.9 is the oldest that runs it."""
+    filename = f"{name}-{version}-py3-none-any.whl"
+    options = ("--platform", "any", "--python-version", "3.9")
+    download = Download("pip", f"{name}=={version}", filename, sha256, options)
+    return Artefact(f"lib/python/{filename}", sha256, download, "")
+
+
+SIMPY_WHEEL = _package(
+    "simpy", SIMPY, "43071f84b6512c9b4fcb33ef057f240ccb1d1f3b263f9b4f9229d072e310b372"
 )
 
+HTTP_CLIENTS = (
+    _package("anyio", "4.12.1", "d405828884fc140aa80a3c667b8beed277f1dfedec42ba031bd6ac3db606ab6c"),
+    _package("certifi", "2026.10.19.post1", "1324c476b4811eff41a8bc2122cd0bbd4d9c7234c725446d99ab1612b3a7fdd2"),
+    _package("charset_normalizer", "3.5.3", "96e268b0cbda016ac519513294fcd17032264085b600abaac58b93049477e132"),
+    _package("exceptiongroup", "1.3.2", "41c6a70dfec22050d3d8b43386b059a4dc0bca3f3d40a40971cb206fff1785af"),
+    _package("h11", "0.16.0", "63cf8bbe7522de3bf65932fda1d9c2772064ffb3dae62d55932da54b31cb6c86"),
+    _package("httpcore", "1.0.9", "2d400746a40668fc9dec9810239072b40b4484b640a8c38fd654a024c7a1bf55"),
+    _package("httpx", "0.28.1", "d909fcccc110f8c7faf814ca82a9a4d816bc5a6dbfea25d6591d6985b8ba59ad"),
+    _package("idna", "3.20", "ab7ae7122974553370f0bdb919e1a960b2cd1bc1ef0276416d896db81c14582c"),
+    _package("requests", "2.32.5", "2462f94637a34fd532264295e186976db0f5d453d1cdd31473c85a6a161affb6"),
+    _package("typing_extensions", "4.16.0", "481caa481374e813c1b176ada14e97f1f67a4539ce9cfeb3f350d78d6370c2e8"),
+    _package("urllib3", "2.6.3", "bf272323e553dfb2e87d9bfd225ca7b0f467b919d7bbd355436d3fd37cb0acd4"),
+    _package("websockets", "15.0.1", "f7a866fbc1e97b5c617ee4116daaa09b722101d4a3c170c787450ba409f9736f"),
+)
+"""The clients that talk to the HTTP API as customers' programs do, and what they are made of: the
+newest that run on Python 3.9."""
+
 # What every machine gets, by group.
-_ANYWHERE = {"simulation": (SIMPY_WHEEL,)}
+_ANYWHERE = {"simulation": (SIMPY_WHEEL,), "test": HTTP_CLIENTS}
 
 # What each kind of machine gets, by group. The aarch64 pins are verified downloads, but continuous
 # integration runs on x86_64 alone.

@@ -14,10 +14,12 @@ use walkdir::WalkDir;
 
 use super::{Context, OutputArgs, progress_bar};
 use crate::config::{LimitArgs, ModelArgs};
+use crate::effect::{Effect, EffectParams};
 use crate::error::{Code, Error, Result};
-use crate::job::{Kind, Output};
+use crate::job::{Format, Kind, Output};
 use crate::object::ObjectName;
-use crate::pipeline::cutout::{Charged, Cutter};
+use crate::pipeline::cutout::{Charged, Cutter, Order};
+use crate::pipeline::encode::Encoded;
 use crate::telemetry::metrics::Metrics;
 
 /// File names that are taken for photos when a folder is given; a file named on the command
@@ -37,6 +39,11 @@ pub struct RemoveCmd {
     /// A picture to put behind the subject
     #[arg(long, value_name = "FILE", conflicts_with = "kind")]
     background: Option<PathBuf>,
+
+    /// Effects to write beside the cut-out, as {stem}.{effect}.png: color, enhancedblackwhite,
+    /// popart, dithering, retro8bit; comma-separated or repeated
+    #[arg(long = "effect", value_name = "EFFECT", value_delimiter = ',')]
+    effects: Vec<Effect>,
 
     /// Replace files that exist
     #[arg(long)]
@@ -64,6 +71,7 @@ impl RemoveCmd {
             !matches!(output.kind, Kind::Image(_)),
             "--kind image: names an object of a store; here, use --background FILE"
         );
+        let effects = Effect::distinct(&self.effects);
         let tasks = plan(&self.inputs, &self.output, &output)?;
         let background = match &self.background {
             Some(path) => {
@@ -89,16 +97,15 @@ impl RemoveCmd {
             .map(|task| {
                 let (cutter, output, background) =
                     (cutter.clone(), output.clone(), background.clone());
-                let (overwrite, largest, patience) = (
-                    self.overwrite,
-                    self.limits.max_file_bytes.as_u64(),
-                    self.limits.job_timeout,
-                );
+                let rules = Rules {
+                    output,
+                    effects: effects.clone(),
+                    overwrite: self.overwrite,
+                    largest: self.limits.max_file_bytes.as_u64(),
+                    patience: self.limits.job_timeout,
+                };
                 let work = tokio::spawn(async move {
-                    let answer = cut(
-                        &cutter, &task, &output, background, overwrite, largest, patience,
-                    )
-                    .await;
+                    let answer = cut(&cutter, &task, &rules, background).await;
                     (task, answer)
                 });
                 AbortOnDropHandle::new(work)
@@ -139,20 +146,29 @@ impl RemoveCmd {
     }
 }
 
-async fn cut(
-    cutter: &Cutter,
-    task: &Task,
-    output: &Output,
-    background: Option<Bytes>,
+/// What holds for every photo.
+struct Rules {
+    output: Output,
+    effects: Vec<Effect>,
     overwrite: bool,
+    /// Bytes.
     largest: u64,
     patience: Duration,
-) -> Result<()> {
-    if !overwrite && tokio::fs::try_exists(&task.to).await.unwrap_or(false) {
-        return Err(Error::new(
-            Code::DestinationExists,
-            format!("{} exists: delete it or use --overwrite", task.to.display()),
-        ));
+}
+
+async fn cut(cutter: &Cutter, task: &Task, rules: &Rules, background: Option<Bytes>) -> Result<()> {
+    let targets: Vec<_> = rules
+        .effects
+        .iter()
+        .map(|effect| (*effect, task.beside(*effect, rules.output.format)))
+        .collect();
+    for to in targets.iter().map(|(_, to)| to).chain([&task.to]) {
+        if !rules.overwrite && tokio::fs::try_exists(to).await.unwrap_or(false) {
+            return Err(Error::new(
+                Code::DestinationExists,
+                format!("{} exists: delete it or use --overwrite", to.display()),
+            ));
+        }
     }
     let unreadable = |error: std::io::Error| {
         Error::new(Code::SourceNotFound, "cannot read the photo").caused_by(error)
@@ -161,7 +177,8 @@ async fn cut(
         .await
         .map_err(unreadable)?
         .len();
-    if size > largest {
+    if size > rules.largest {
+        let largest = rules.largest;
         return Err(Error::new(
             Code::FileTooLarge,
             format!("the file has {size} bytes, more than {largest} (--max-file-bytes)"),
@@ -169,20 +186,39 @@ async fn cut(
     }
     let bytes = tokio::fs::read(&task.from).await.map_err(unreadable)?;
     let free = |bytes: Bytes| Charged { bytes, paid: None };
-    let (encoded, _) = cutter
-        .cut_out(
-            free(bytes.into()),
-            background.map(free),
-            output,
-            Instant::now() + patience,
-        )
+    let deadline = Instant::now() + rules.patience;
+    let (mut cut, mut spent) = cutter
+        .cut(Order {
+            background: background.map(free),
+            effects: &rules.effects,
+            ..Order::new(free(bytes.into()), &rules.output, deadline)
+        })
         .await?;
-    let to = task.to.clone();
+    let params = EffectParams::default();
+    for (effect, to) in targets {
+        let encoded = cutter
+            .effect(&mut cut, effect, &params, &rules.output, &mut spent)
+            .await?;
+        write(to, encoded, rules.overwrite).await?;
+    }
+    let encoded = cutter.encode(cut, &rules.output, &mut spent).await?;
+    write(task.to.clone(), encoded, rules.overwrite).await
+}
+
+async fn write(to: PathBuf, encoded: Encoded, overwrite: bool) -> Result<()> {
     tokio::task::spawn_blocking(move || write_whole(&to, &encoded.bytes, overwrite))
         .await
         .map_err(|error| {
             Error::new(Code::Internal, "the file could not be written").caused_by(error)
         })?
+}
+
+impl Task {
+    /// Where an effect of the cut-out goes.
+    fn beside(&self, effect: Effect, format: Format) -> PathBuf {
+        self.to
+            .with_extension(format!("{effect}.{}", format.extension()))
+    }
 }
 
 /// Writes a file that is either whole or not there.

@@ -4,15 +4,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::ends::{self, Ends};
 use super::{Context, photo_bytes, start_engine, watch};
-use crate::config::{LimitArgs, ModelArgs, QueueArgs, WorkerArgs};
+use crate::config::{HttpArgs, LimitArgs, ModelArgs, QueueArgs, WorkerArgs};
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Code, Error, Result};
+use crate::ingress::http::cache::Cache;
+use crate::ingress::http::{Api, Service};
 use crate::ingress::notification::SkipReason;
 use crate::model::manifest::{Manifest, Resize};
 use crate::pipeline::Pipeline;
@@ -55,6 +57,8 @@ pub struct WorkerCmd {
     model: ModelArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    http: HttpArgs,
 }
 
 impl WorkerCmd {
@@ -72,6 +76,11 @@ impl WorkerCmd {
                 worker.give_up_after() <= worker.stuck_after,
                 "--give-up-after must be longer than --stuck-after",
             ),
+            (
+                self.http.http_max_requests == 0,
+                "--http-max-requests must be above zero",
+            ),
+            (self.http.upload_pause.is_zero(), "--upload-pause must be above zero"),
             (worker.max_attempts == 0, "--max-attempts must be at least 1"),
             (
                 worker.max_lease < limits.job_timeout,
@@ -118,11 +127,25 @@ impl WorkerCmd {
         metrics.startup(StartPhase::SidePort, begun.elapsed());
         tracing::info!(address = %listener.local_addr()?, "the side port answers");
         let side_done = CancellationToken::new();
-        let routes = routes::router(side.clone(), metrics.clone(), Router::new());
+        let shutdown = Shutdown::default();
+        let api = self.http.http_api.then(|| {
+            let (requests, give_up) = (shutdown.requests.clone(), shutdown.give_up.clone());
+            Api::new(
+                self.http.settings(),
+                side.clone(),
+                metrics.clone(),
+                requests,
+                give_up,
+            )
+        });
+        let more = api.as_ref().map(Api::routes).unwrap_or_default();
+        let routes = routes::router(side.clone(), metrics.clone(), more);
         let serving = tokio::spawn(server::serve(listener, routes, side_done.clone()));
 
         let stop = stop_on_signal();
-        let ended = self.work(plan, side.clone(), metrics, stop, begun).await;
+        let ended = self
+            .work(plan, side.clone(), metrics, api, stop, shutdown, begun)
+            .await;
         if let Err(error) = &ended {
             tracing::error!(code = %error.code(), class = %error.class(), error = error.chain(), "the worker ends");
             side.set_phase(Phase::Failed(error.message().to_owned()));
@@ -139,12 +162,18 @@ impl WorkerCmd {
     }
 
     /// Everything between the side port's first and last answer.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the worker is made of, each once"
+    )]
     async fn work(
         &self,
         plan: ends::Plan,
         side: Arc<SideState>,
         metrics: Metrics,
+        api: Option<Arc<Api>>,
         stop: CancellationToken,
+        shutdown: Shutdown,
         // When the process was started.
         begun: Instant,
     ) -> Result<()> {
@@ -184,6 +213,9 @@ impl WorkerCmd {
 
         let pulse = engine.pulse().clone();
         let pipeline = self.pipeline(store.clone(), engine, &plan, metrics.clone());
+        if let Some(api) = &api {
+            api.open(self.service(&pipeline, &plan));
+        }
         let _watching = watch::start(&pipeline, &side, store, egress.clone(), plan.buckets);
         metrics.startup(StartPhase::Total, begun.elapsed());
         tracing::info!(
@@ -199,6 +231,8 @@ impl WorkerCmd {
             max_jobs: self.limits.max_jobs(),
             give_up_after: self.worker.give_up_after(),
             drain_timeout: self.worker.drain_timeout,
+            requests: shutdown.requests,
+            give_up: shutdown.give_up,
             side,
             metrics,
         };
@@ -215,6 +249,24 @@ impl WorkerCmd {
             inbox.close().await;
         }
         ended
+    }
+
+    /// The HTTP API's side of the pipeline: the same cores, network and memory.
+    fn service(&self, pipeline: &Pipeline, plan: &ends::Plan) -> Service {
+        let ttl = self.http.cache_ttl;
+        let cache = (!ttl.is_zero()).then(|| {
+            let (store, bucket) = (pipeline.store.clone(), plan.policy.bucket.clone());
+            // A PNG is at most a little larger than its pixels.
+            let max_bytes = self.limits.max_pixels.saturating_mul(5);
+            Cache::new(store, bucket, ttl, max_bytes)
+        });
+        Service {
+            cutter: pipeline.cutter.clone(),
+            uploads: pipeline.downloads.clone(),
+            cache,
+            max_file_bytes: pipeline.max_file_bytes,
+            timeout: pipeline.job_timeout,
+        }
     }
 
     fn pipeline(
@@ -242,6 +294,15 @@ impl WorkerCmd {
             metrics,
         }
     }
+}
+
+/// What ends with the worker beside the queue's jobs.
+#[derive(Clone, Default)]
+struct Shutdown {
+    /// Requests of the HTTP API under way: a drain waits for them too.
+    requests: TaskTracker,
+    /// Cancelled when the drain waits no longer.
+    give_up: CancellationToken,
 }
 
 /// Divides the budget between files as downloaded and pixels in work. Compressed files are small

@@ -2,6 +2,7 @@
 
 use crate::config::AllowedPlace;
 use crate::destination::Template;
+use crate::effect::Effect;
 use crate::error::{Code, Error, Result};
 use crate::job::{Job, Kind};
 use crate::object::{ObjectName, ObjectRef};
@@ -34,6 +35,8 @@ pub struct Admitted {
     pub job: Job,
     /// Where its output goes.
     pub destination: ObjectName,
+    /// Its effects and where each goes, in the job's order without repetitions.
+    pub effects: Vec<(Effect, ObjectName)>,
     /// Whether it may replace what is there.
     pub overwrite: bool,
     /// The picture behind the subject, where the job names one.
@@ -72,33 +75,37 @@ impl Policy {
             }
             _ => None,
         };
-        let destination = match &job.destination {
-            Some(destination) => destination.clone(),
+        // A template's `{stem}` is the photo's; a publisher who names a file means that one's.
+        let (destination, stem) = match &job.destination {
+            Some(destination) => (destination.clone(), destination.stem()),
             None => {
                 let source = self.below_uploads(&job.source.name)?;
                 let key = self.template.render(&source, job.output.format.extension());
-                match &self.bucket {
+                let name = match &self.bucket {
                     Some(bucket) => ObjectName::in_bucket(bucket.clone(), key)?,
                     None => ObjectName::local(key)?,
-                }
+                };
+                (name, job.source.name.stem())
             }
         };
-        allowed(
-            &destination,
-            self.destinations.as_deref(),
-            "write to",
-            "--destination-buckets",
-        )?;
-        if destination == job.source.name {
-            return Err(Error::new(
-                Code::InvalidJob,
-                format!(
-                    "source and destination are both {destination}: the photo would be replaced"
-                ),
-            ));
+        let effects = beside(&destination, stem, &job)?;
+        for name in effects.iter().map(|(_, name)| name).chain([&destination]) {
+            allowed(
+                name,
+                self.destinations.as_deref(),
+                "write to",
+                "--destination-buckets",
+            )?;
+            if *name == job.source.name {
+                return Err(Error::new(
+                    Code::InvalidJob,
+                    format!("source and destination are both {name}: the photo would be replaced"),
+                ));
+            }
         }
         Ok(Admitted {
             destination,
+            effects,
             overwrite: job.overwrite.unwrap_or(self.overwrite),
             background,
             job,
@@ -118,6 +125,30 @@ impl Policy {
             _ => Ok(source.clone()),
         }
     }
+}
+
+/// Where the job's effects go: beside the cut-out, as `{stem}.{effect}.png`.
+fn beside(destination: &ObjectName, stem: &str, job: &Job) -> Result<Vec<(Effect, ObjectName)>> {
+    let (dir, ext) = (destination.dir(), job.output.format.extension());
+    let mut effects = Vec::new();
+    for effect in Effect::distinct(&job.effects) {
+        let file = format!("{stem}.{effect}.{ext}");
+        let key = match dir {
+            "" => file,
+            dir => format!("{dir}/{file}"),
+        };
+        let name = destination.sibling(key)?;
+        if name == *destination {
+            return Err(Error::new(
+                Code::InvalidJob,
+                format!(
+                    "the cut-out and its effect {effect} would both be {name}: choose another destination"
+                ),
+            ));
+        }
+        effects.push((effect, name));
+    }
+    Ok(effects)
 }
 
 fn allowed(

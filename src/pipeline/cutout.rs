@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::budget::{Budget, Share};
+use super::compose::Picture;
 use super::cpu::CpuPool;
 use super::decode::{self, Limits, Photo};
 use super::encode::{self, Encoded};
-use super::{compose, matte, preprocess};
+use super::{compose, effects, matte, preprocess};
 use crate::crash::crash_point;
+use crate::effect::{Effect, EffectParams};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::job::Output;
+use crate::job::{Kind, Output};
 use crate::telemetry::labels::Stage;
 use crate::telemetry::metrics::{Metrics, NetworkLabels};
 
@@ -51,29 +53,92 @@ pub struct Spent {
     pub infer: Duration,
     /// Matte to full size, composition.
     pub compose: Duration,
+    /// Effects.
+    pub effects: Duration,
     /// Encoding.
     pub encode: Duration,
 }
 
+/// What is to be cut out, and how.
+pub struct Order<'a> {
+    /// The photo's file.
+    pub file: Charged,
+    /// The file of an `image:` background.
+    pub background: Option<Charged>,
+    /// What the picture looks like.
+    pub output: &'a Output,
+    /// Effects that will be applied to the cut-out: memory for one at a time is taken with the
+    /// rest, as a job that held some while it waited for more could wait for ever.
+    pub effects: &'a [Effect],
+    /// When to give up waiting for memory.
+    pub deadline: Instant,
+    /// Told of each stage as it begins.
+    pub watch: &'a (dyn Fn(Stage) + Send + Sync),
+}
+
+impl<'a> Order<'a> {
+    /// A photo on its own: no background picture, no effects, nobody watching.
+    pub fn new(file: Charged, output: &'a Output, deadline: Instant) -> Self {
+        Self {
+            file,
+            background: None,
+            output,
+            effects: &[],
+            deadline,
+            watch: &|_| {},
+        }
+    }
+}
+
+/// A finished picture, with the memory that pays for it and for what is made of it. Cheap to clone.
+#[derive(Clone)]
+pub struct Cut {
+    /// What the job asked for.
+    picture: Arc<Picture>,
+    /// The cut-out that effects start from; the same as `picture` where that is one.
+    cutout: Option<Arc<Picture>>,
+    paid: Arc<Share>,
+}
+
+impl Cut {
+    /// The picture that was asked for.
+    pub fn picture(&self) -> &Picture {
+        &self.picture
+    }
+}
+
 impl Cutter {
-    /// Cuts out one photo. `background` holds the file of an `image:` background.
+    /// Cuts out one photo and encodes it.
+    pub async fn cut_out(&self, order: Order<'_>) -> Result<(Encoded, Spent)> {
+        let (output, watch) = (order.output, order.watch);
+        let (cut, mut spent) = self.cut(order).await?;
+        watch(Stage::Encode);
+        let encoded = self.encode(cut, output, &mut spent).await?;
+        Ok((encoded, spent))
+    }
+
+    /// Cuts out one photo.
     ///
     /// Memory is taken before the first pixel is decoded, by what the header says, and given
     /// back when the finished file is all that is left. Cancel-safe: a dropped future gives its
     /// memory back as soon as the pixels it was working on are gone.
-    pub async fn cut_out(
-        &self,
-        file: Charged,
-        background: Option<Charged>,
-        output: &Output,
-        deadline: Instant,
-    ) -> Result<(Encoded, Spent)> {
+    pub async fn cut(&self, order: Order<'_>) -> Result<(Cut, Spent)> {
+        let Order {
+            file,
+            background,
+            output,
+            effects,
+            deadline,
+            watch,
+        } = order;
         let mut spent = Spent::default();
         let limits = self.limits;
-        let mut needed = self.engine.info().manifest.tensor_bytes();
         let header = decode::sniff(&file.bytes, &limits)?;
         let (width, height) = header.upright_size();
-        needed += header.decode_bytes() + compose::extra_bytes(width, height, output);
+        let mut needed = self.engine.info().manifest.tensor_bytes()
+            + header.decode_bytes()
+            + compose::extra_bytes(width, height, output)
+            + effects_bytes(width, height, output, effects);
         let background = match background {
             Some(file) => {
                 let header = decode::sniff(&file.bytes, &limits).map_err(of_background)?;
@@ -83,22 +148,10 @@ impl Cutter {
             None => None,
         };
 
-        let asked = Instant::now();
         let waiting = self.metrics.waiting_guard(Stage::Decode);
-        let share = tokio::time::timeout_at(deadline.into(), self.memory.take(needed))
-            .await
-            .map_err(|_| {
-                Error::new(
-                    Code::OutOfBudget,
-                    format!(
-                        "no {} MiB of memory became free before the job's deadline; it is tried again",
-                        needed >> 20
-                    ),
-                )
-            })??;
-        let share = Arc::new(share);
-        spent.wait += asked.elapsed();
+        let share = self.memory(needed, deadline, &mut spent).await?;
 
+        watch(Stage::Decode);
         let coming = self.engine.announce();
         let manifest = self.engine.info().manifest.clone();
         let held = Arc::clone(&share);
@@ -117,6 +170,7 @@ impl Cutter {
         spent.wait += waited;
         spent.decode = took;
 
+        watch(Stage::Infer);
         let waiting = self.metrics.waiting_guard(Stage::Infer);
         let paid = Box::new(Arc::clone(&share));
         let inference = self.engine.infer(tensor, Box::new(waiting), paid);
@@ -135,10 +189,12 @@ impl Cutter {
             self.metrics.inference(network, batch, inference.ran);
         }
 
+        watch(Stage::Compose);
         let manifest = self.engine.info().manifest.clone();
         let output = output.clone();
+        let needs_cutout = !effects.is_empty();
         let held = Arc::clone(&share);
-        let ((encoded, composed, took), waited) = self
+        let ((picture, cutout, took), waited) = self
             .cpu
             .run(self.metrics.waiting_guard(Stage::Compose), move || {
                 let _held = held;
@@ -154,19 +210,171 @@ impl Cutter {
                     }
                     None => None,
                 };
+                let apart = needs_cutout && *output.effective_kind() != Kind::Rgba;
+                let cutout = if apart {
+                    let output = as_cutout(&output);
+                    let (photo, alpha) = (photo.clone(), alpha.clone());
+                    Some(compose::compose(photo, alpha, &output, None)?)
+                } else {
+                    None
+                };
                 let picture = compose::compose(photo, alpha, &output, background.as_ref())?;
                 drop::<Option<Photo>>(background);
-                let composed = begun.elapsed();
                 crash_point!("picture_composed");
-                let begun = Instant::now();
-                let encoded = encode::encode(&picture, &output)?;
-                Ok((encoded, composed, begun.elapsed()))
+                Ok((Arc::new(picture), cutout, begun.elapsed()))
             })
             .await?;
         spent.wait += waited;
-        spent.compose = composed;
-        spent.encode = took;
-        Ok((encoded, spent))
+        spent.compose = took;
+        let cutout = match cutout {
+            Some(cutout) => Some(Arc::new(cutout)),
+            None => needs_cutout.then(|| Arc::clone(&picture)),
+        };
+        let cut = Cut {
+            picture,
+            cutout,
+            paid: share,
+        };
+        Ok((cut, spent))
+    }
+
+    /// The picture that was asked for as a file. Memory is given back when it is done.
+    pub async fn encode(&self, cut: Cut, output: &Output, spent: &mut Spent) -> Result<Encoded> {
+        let output = output.clone();
+        let ((encoded, took), waited) = self
+            .cpu
+            .run(self.metrics.waiting_guard(Stage::Encode), move || {
+                let begun = Instant::now();
+                let encoded = encode::encode(&cut.picture, &output)?;
+                Ok((encoded, begun.elapsed()))
+            })
+            .await?;
+        spent.wait += waited;
+        spent.encode += took;
+        Ok(encoded)
+    }
+
+    /// The cut-out with an effect, as a file. One at a time: the order's memory pays for one.
+    ///
+    /// Errors: `internal` when the order named no effects.
+    pub async fn effect(
+        &self,
+        cut: &mut Cut,
+        effect: Effect,
+        params: &EffectParams,
+        output: &Output,
+        spent: &mut Spent,
+    ) -> Result<Encoded> {
+        let cutout = cut.cutout.clone().ok_or_else(|| {
+            Error::new(Code::Internal, "the cut-out that effects need was not kept")
+        })?;
+        let (params, output) = (*params, as_cutout(output));
+        let held = Arc::clone(&cut.paid);
+        let ((encoded, applied, took), waited) = self
+            .cpu
+            .run(self.metrics.waiting_guard(Stage::Effects), move || {
+                let _held = held;
+                let begun = Instant::now();
+                let picture = effects::apply(effect, &params, &cutout)?;
+                drop(cutout);
+                let applied = begun.elapsed();
+                let begun = Instant::now();
+                let encoded = encode::encode(&picture, &output)?;
+                Ok((encoded, applied, begun.elapsed()))
+            })
+            .await?;
+        spent.wait += waited;
+        spent.effects += applied;
+        spent.encode += took;
+        Ok(encoded)
+    }
+
+    /// Decodes a cut-out that was made before, for effects or another format.
+    pub async fn reopen(
+        &self,
+        file: Charged,
+        output: &Output,
+        effects: &[Effect],
+        deadline: Instant,
+        spent: &mut Spent,
+    ) -> Result<Cut> {
+        let limits = self.limits;
+        let header = decode::sniff(&file.bytes, &limits)?;
+        let (width, height) = header.upright_size();
+        // Colour and alpha are decoded apart and then put together, by way of an opaque matte.
+        let together = 5 * u64::from(width) * u64::from(height);
+        let needed =
+            header.decode_bytes() + together + effects_bytes(width, height, output, effects);
+        let waiting = self.metrics.waiting_guard(Stage::Decode);
+        let paid = self.memory(needed, deadline, spent).await?;
+        let held = Arc::clone(&paid);
+        let ((picture, took), waited) = self
+            .cpu
+            .run(waiting, move || {
+                let _held = held;
+                let begun = Instant::now();
+                let photo = decode::decode(&file.bytes, &header, &limits)?;
+                drop(file);
+                let opaque = vec![u8::MAX; photo.pixels()];
+                let picture = compose::compose(photo, opaque, &Output::default(), None)?;
+                Ok((Arc::new(picture), begun.elapsed()))
+            })
+            .await?;
+        spent.wait += waited;
+        spent.decode += took;
+        Ok(Cut {
+            cutout: Some(Arc::clone(&picture)),
+            picture,
+            paid,
+        })
+    }
+
+    async fn memory(
+        &self,
+        needed: u64,
+        deadline: Instant,
+        spent: &mut Spent,
+    ) -> Result<Arc<Share>> {
+        let asked = Instant::now();
+        let share = tokio::time::timeout_at(deadline.into(), self.memory.take(needed))
+            .await
+            .map_err(|_| {
+                Error::new(
+                    Code::OutOfBudget,
+                    format!(
+                        "no {} MiB of memory became free before the job's deadline; it is tried again",
+                        needed >> 20
+                    ),
+                )
+            })??;
+        spent.wait += asked.elapsed();
+        Ok(Arc::new(share))
+    }
+}
+
+/// The same picture's cut-out: what effects start from, whatever else was asked for.
+fn as_cutout(output: &Output) -> Output {
+    Output {
+        kind: Kind::Rgba,
+        background: None,
+        ..output.clone()
+    }
+}
+
+/// Memory in bytes for the largest of `effects` and its file, and for a cut-out beside a picture of
+/// another kind.
+fn effects_bytes(width: u32, height: u32, output: &Output, effects: &[Effect]) -> u64 {
+    let (width, height) = compose::largest_size(width, height, output);
+    let pixels = u64::from(width) * u64::from(height);
+    let working = effects
+        .iter()
+        .map(|effect| effects::working_bytes(*effect, width, height) + 4 * pixels)
+        .max();
+    let Some(working) = working else { return 0 };
+    match output.effective_kind() {
+        Kind::Rgba => working,
+        // The photo and its matte again, and the cut-out made of them.
+        _ => working + 8 * pixels,
     }
 }
 

@@ -4,25 +4,25 @@
 //! the way and given back at the end: a share of the download budget, a share of the pixel
 //! budget, a place on the CPU, the engine's turn, and the deadline over all.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use futures::future::try_join_all;
 
 use crate::crash::crash_point;
+use crate::effect::EffectParams;
 use crate::error::{Code, Error, Result};
 use crate::job::{Job, JobResult, MARKER, ModelUsed, OutputObject, Status, Timings, VERSION};
-use crate::object::{ObjectName, ObjectRef};
-use crate::store::{NewObject, ObjectMeta, Precondition, Store, Written};
+use crate::object::ObjectRef;
+use crate::store::{ObjectMeta, Store};
 use crate::telemetry::labels::Stage;
 use crate::telemetry::metrics::Metrics;
 use admit::{Admitted, Policy};
 use budget::{Budget, Share};
-use cutout::{Charged, Cutter};
+use cutout::{Charged, Cutter, Order};
+use outputs::{Standing, Target, Writing, all_ours};
 
 pub mod admit;
 pub mod budget;
@@ -30,8 +30,10 @@ pub mod compose;
 pub mod cpu;
 pub mod cutout;
 pub mod decode;
+pub mod effects;
 pub mod encode;
 pub mod matte;
+mod outputs;
 mod pillow;
 pub mod preprocess;
 
@@ -40,9 +42,6 @@ mod vector;
 
 #[cfg(test)]
 mod fixtures;
-
-/// Pixels of a written object, so that a duplicate's result can tell them without decoding.
-const SIZE_KEY: &str = "cutout-size";
 
 /// What turns jobs into written objects.
 pub struct Pipeline {
@@ -108,9 +107,10 @@ impl Pipeline {
         let admitted = self.policy.admit(job)?;
 
         // Both ends at once: is the photo there, and is the work perhaps done already?
+        let targets = Target::of(&admitted);
         let (source, present) = tokio::join!(
             self.store.stat(&admitted.job.source),
-            self.present(&admitted.destination),
+            try_join_all(targets.iter().map(|target| self.present(&target.name))),
         );
         let (source, present) = (source?, present?);
         if arrival.notified && source.metadata.contains_key(MARKER) {
@@ -121,22 +121,18 @@ impl Pipeline {
             name: source.name.clone(),
             generation: Some(source.generation),
         };
-        let precondition = match present {
-            None => Precondition::Absent,
-            Some(present) if wrote(&present, &key) => {
-                let output = describe(&present, &admitted);
-                return Ok(Some(self.answer(
-                    &admitted,
-                    pinned,
-                    Status::Duplicate,
-                    output,
-                    clock.stop(begun),
-                    arrival,
-                )));
-            }
-            Some(present) if admitted.overwrite => Precondition::Generation(present.generation),
-            Some(_) => return Err(occupied(&admitted.destination)),
-        };
+        let standings = targets
+            .iter()
+            .zip(present)
+            .map(|(target, present)| target.standing(present, &key, admitted.overwrite))
+            .collect::<Result<Vec<_>>>()?;
+        if let Some(outputs) = all_ours(&standings) {
+            let timings = clock.stop(begun);
+            let status = Status::Duplicate;
+            return Ok(Some(
+                self.answer(&admitted, pinned, status, outputs, timings, arrival),
+            ));
+        }
         clock.lap(Stage::Admit);
         crash_point!("job_admitted");
 
@@ -161,73 +157,62 @@ impl Pipeline {
         clock.lap(Stage::Download);
         crash_point!("photo_downloaded");
 
-        let (encoded, spent) = self
+        let effects: Vec<_> = admitted.effects.iter().map(|(effect, _)| *effect).collect();
+        let output = &admitted.job.output;
+        let (mut cut, mut spent) = self
             .cutter
-            .cut_out(file, background, &admitted.job.output, deadline)
+            .cut(Order {
+                background,
+                effects: &effects,
+                ..Order::new(file, output, deadline)
+            })
             .await?;
-        clock.spent(&spent);
-        crash_point!("output_encoded");
 
-        let crc32c = crc32c::crc32c(&encoded.bytes);
-        let object = NewObject {
-            content_type: encoded.content_type,
-            metadata: self.marker(&admitted, &pinned, &key, encoded.width, encoded.height),
-            body: encoded.bytes.clone(),
+        let writing = Writing {
+            admitted: &admitted,
+            source: &pinned,
+            key: &key,
         };
-        let written = self
-            .store
-            .write(&admitted.destination, object, precondition)
-            .await?;
-        clock.lap(Stage::Upload);
-        crash_point!("output_written");
-        let (status, output) = match written {
-            Written::Created(meta) => {
-                self.metrics.bytes_out(meta.size);
-                let output = OutputObject {
-                    kind: admitted.job.output.effective_kind().to_string(),
-                    uri: admitted.destination.clone(),
-                    generation: meta.generation,
-                    bytes: encoded.bytes.len() as u64,
-                    width: Some(encoded.width),
-                    height: Some(encoded.height),
-                    crc32c: Some(base64_crc32c(crc32c)),
-                };
-                (Status::Done, output)
-            }
-            // Somebody was faster: another delivery of this job, or a stranger.
-            Written::Conflict => match self.present(&admitted.destination).await? {
-                Some(present) if wrote(&present, &key) => {
-                    (Status::Duplicate, describe(&present, &admitted))
-                }
-                Some(_) if !admitted.overwrite => return Err(occupied(&admitted.destination)),
-                _ => {
-                    return Err(Error::new(
-                        Code::OutputRace,
-                        format!(
-                            "{} changed while the job was worked on; it is tried again",
-                            admitted.destination
-                        ),
-                    ));
-                }
-            },
-        };
-        Ok(Some(self.answer(
-            &admitted,
-            pinned,
-            status,
-            output,
-            clock.stop(begun),
-            arrival,
-        )))
-    }
-
-    /// What the destination holds, if anything.
-    async fn present(&self, destination: &ObjectName) -> Result<Option<ObjectMeta>> {
-        match self.store.stat(&destination.clone().into()).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(error) if error.code() == Code::SourceNotFound => Ok(None),
-            Err(error) => Err(error),
+        let (main, effects) = targets.split_last().expect("every job has its cut-out");
+        let (main_standing, standings) = standings.split_last().expect("as many as targets");
+        let params = EffectParams::default();
+        let mut outputs = Vec::with_capacity(targets.len());
+        let mut status = Status::Duplicate;
+        for (target, standing) in effects.iter().zip(standings) {
+            let (Standing::Free(precondition), Some(effect)) = (standing, target.effect) else {
+                outputs.extend(standing.ours());
+                continue;
+            };
+            let encoded = self
+                .cutter
+                .effect(&mut cut, effect, &params, output, &mut spent)
+                .await?;
+            crash_point!("effect_encoded");
+            clock.restart();
+            let written = self.write(target, encoded, *precondition, &writing).await?;
+            clock.lap(Stage::Upload);
+            crash_point!("effect_written");
+            status = written.or(status);
+            outputs.push(written.output);
         }
+        // The cut-out comes last: who finds it finds its effects too.
+        if let Standing::Free(precondition) = main_standing {
+            let encoded = self.cutter.encode(cut, output, &mut spent).await?;
+            crash_point!("output_encoded");
+            clock.restart();
+            let written = self.write(main, encoded, *precondition, &writing).await?;
+            clock.lap(Stage::Upload);
+            crash_point!("output_written");
+            status = written.or(status);
+            outputs.insert(0, written.output);
+        } else {
+            outputs.splice(0..0, main_standing.ours());
+        }
+        clock.spent(&spent);
+        let timings = clock.stop(begun);
+        Ok(Some(self.answer(
+            &admitted, pinned, status, outputs, timings, arrival,
+        )))
     }
 
     fn check_size(&self, object: &ObjectRef, bytes: u64) -> Result<()> {
@@ -305,36 +290,12 @@ impl Pipeline {
         &self.cutter.engine.info().manifest
     }
 
-    /// The metadata by which a later delivery recognises this job's output, and by which upload
-    /// notifications of our own outputs are told from a customer's.
-    fn marker(
-        &self,
-        admitted: &Admitted,
-        source: &ObjectRef,
-        key: &str,
-        width: u32,
-        height: u32,
-    ) -> BTreeMap<String, String> {
-        let mut metadata = admitted.job.metadata.clone();
-        metadata.extend([
-            (MARKER.to_owned(), key.to_owned()),
-            (
-                "cutout-version".to_owned(),
-                env!("CARGO_PKG_VERSION").to_owned(),
-            ),
-            ("cutout-model".to_owned(), self.model().name.clone()),
-            ("cutout-source".to_owned(), source.to_string()),
-            (SIZE_KEY.to_owned(), format!("{width}x{height}")),
-        ]);
-        metadata
-    }
-
     fn answer(
         &self,
         admitted: &Admitted,
         source: ObjectRef,
         status: Status,
-        output: OutputObject,
+        outputs: Vec<OutputObject>,
         timings_ms: Timings,
         arrival: Arrival,
     ) -> JobResult {
@@ -344,7 +305,7 @@ impl Pipeline {
             job_id: admitted.job.id(),
             status,
             source: Some(source),
-            outputs: vec![output],
+            outputs,
             model: Some(ModelUsed {
                 name: info.manifest.name.clone(),
                 sha256: info.manifest.sha256.clone(),
@@ -357,46 +318,6 @@ impl Pipeline {
             metadata: admitted.job.metadata.clone(),
         }
     }
-}
-
-/// Whether an object is this very job's output.
-fn wrote(present: &ObjectMeta, key: &str) -> bool {
-    present
-        .metadata
-        .get(MARKER)
-        .is_some_and(|marker| marker == key)
-}
-
-fn occupied(destination: &ObjectName) -> Error {
-    Error::new(
-        Code::DestinationExists,
-        format!(
-            "{destination} already holds something that this job did not write: choose another destination, delete it, or set `overwrite` to true"
-        ),
-    )
-}
-
-/// A former delivery's output, as the store remembers it.
-fn describe(present: &ObjectMeta, admitted: &Admitted) -> OutputObject {
-    let size = present
-        .metadata
-        .get(SIZE_KEY)
-        .and_then(|text| text.split_once('x'));
-    let side = |text: &str| text.parse::<u32>().ok();
-    OutputObject {
-        kind: admitted.job.output.effective_kind().to_string(),
-        uri: present.name.clone(),
-        generation: present.generation,
-        bytes: present.size,
-        width: size.and_then(|(width, _)| side(width)),
-        height: size.and_then(|(_, height)| side(height)),
-        crc32c: present.crc32c.map(base64_crc32c),
-    }
-}
-
-/// Cloud Storage writes CRC-32C as base64 of its big-endian bytes.
-fn base64_crc32c(crc32c: u32) -> String {
-    BASE64_STANDARD.encode(crc32c.to_be_bytes())
 }
 
 /// Takes the time of each stage, for the result and for the metrics at once.
@@ -425,9 +346,14 @@ impl<'a> Clock<'a> {
         self.metrics.stage(stage, took);
         match stage {
             Stage::Download => self.timings.download = millis(took),
-            Stage::Upload => self.timings.upload = millis(took),
+            Stage::Upload => self.timings.upload += millis(took),
             _ => {}
         }
+    }
+
+    /// What was spent since the last lap is booked elsewhere.
+    fn restart(&mut self) {
+        self.last = Instant::now();
     }
 
     /// Books the stages between download and upload.
@@ -437,12 +363,16 @@ impl<'a> Clock<'a> {
             (Stage::Decode, spent.decode, &mut self.timings.decode),
             (Stage::Infer, spent.infer, &mut self.timings.infer),
             (Stage::Compose, spent.compose, &mut self.timings.compose),
+            (Stage::Effects, spent.effects, &mut self.timings.effects),
             (Stage::Encode, spent.encode, &mut self.timings.encode),
         ] {
+            // Most jobs have none.
+            if stage == Stage::Effects && took.is_zero() {
+                continue;
+            }
             self.metrics.stage(stage, took);
             *slot = millis(took);
         }
-        self.last = Instant::now();
     }
 
     fn stop(mut self, begun: Instant) -> Timings {

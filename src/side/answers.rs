@@ -194,18 +194,18 @@ impl ModelAnswer {
 
 /// `/`.
 #[derive(Debug, Serialize)]
-pub struct ServiceAnswer {
+pub struct ServiceAnswer<'a> {
     service: &'static str,
     version: &'static str,
     #[serde(flatten)]
     model: ModelAnswer,
     uptime_seconds: f64,
-    endpoints: &'static [&'static str],
+    endpoints: &'a [String],
 }
 
-impl ServiceAnswer {
+impl<'a> ServiceAnswer<'a> {
     /// What this service is, and where to ask further.
-    pub fn of(state: &SideState, endpoints: &'static [&'static str]) -> Self {
+    pub fn of(state: &SideState, endpoints: &'a [String]) -> Self {
         Self {
             service: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),

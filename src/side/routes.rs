@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,6 +19,7 @@ use super::state::{Phase, SideState};
 use crate::telemetry::labels::Component;
 use crate::telemetry::metrics::Metrics;
 
+/// The routes of every worker.
 const ENDPOINTS: &[&str] = &[
     "GET /",
     "GET /startup",
@@ -32,11 +33,27 @@ const ENDPOINTS: &[&str] = &[
 /// The route label of a request that no route matches: paths are the client's to invent.
 const UNMATCHED: &str = "other";
 
+/// What else answers on the same listener.
+#[derive(Default)]
+pub struct More {
+    /// Its routes.
+    pub routes: Router,
+    /// They with their methods, as `GET /`, for the root's answer.
+    pub endpoints: Vec<String>,
+    /// The root's answer to a browser.
+    pub front: Option<Front>,
+}
+
+/// Looks at a request's headers; `None` where the usual answer will do.
+pub type Front = fn(&HeaderMap) -> Option<Response>;
+
 #[derive(Clone)]
-struct Shared {
+pub(crate) struct Shared {
     state: Arc<SideState>,
     metrics: Metrics,
     memory: ReadMemory,
+    endpoints: Arc<[String]>,
+    front: Option<Front>,
 }
 
 /// Reads the memory; another function in tests, whose outcome must not hang on the machine's.
@@ -44,20 +61,23 @@ type ReadMemory = fn() -> Option<MemoryReading>;
 
 /// All routes and `more`, counted, with JSON for what is not found. No handler but those of `more`
 /// reads a request's body.
-pub fn router(state: Arc<SideState>, metrics: Metrics, more: Router) -> Router {
+pub fn router(state: Arc<SideState>, metrics: Metrics, more: More) -> Router {
     router_with(state, metrics, more, MemoryReading::take)
 }
 
-fn router_with(
-    state: Arc<SideState>,
-    metrics: Metrics,
-    more: Router,
-    memory: ReadMemory,
-) -> Router {
+fn router_with(state: Arc<SideState>, metrics: Metrics, more: More, memory: ReadMemory) -> Router {
+    let mut endpoints: Vec<_> = ENDPOINTS.iter().map(ToString::to_string).collect();
+    for endpoint in more.endpoints {
+        if !endpoints.contains(&endpoint) {
+            endpoints.push(endpoint);
+        }
+    }
     let shared = Shared {
         state,
         metrics,
         memory,
+        endpoints: endpoints.into(),
+        front: more.front,
     };
     Router::new()
         .route("/", get(service))
@@ -67,9 +87,9 @@ fn router_with(
         .route("/model-info", get(model_info))
         .route("/warmup", post(warm_up))
         // The model is loaded at the start; what is left of "load" is to warm it.
-        .route("/load-model", post(warm_up))
+        .route("/load-model", post(load_model))
         .with_state(shared.clone())
-        .merge(more)
+        .merge(more.routes)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(shared, count))
@@ -77,21 +97,52 @@ fn router_with(
 
 async fn count(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let start = Instant::now();
+    let mut counted = Counted {
+        metrics: &shared.metrics,
+        route: route.as_ref().map_or(UNMATCHED, MatchedPath::as_str),
+        start: Instant::now(),
+        status: CLIENT_GONE,
+    };
     let response = next.run(request).await;
-    shared.metrics.http_request(
-        route.as_ref().map_or(UNMATCHED, MatchedPath::as_str),
-        response.status().as_u16(),
-        start.elapsed(),
-    );
+    counted.status = response.status().as_u16();
     response
 }
 
-async fn service(State(shared): State<Shared>) -> Json<ServiceAnswer> {
-    Json(ServiceAnswer::of(&shared.state, ENDPOINTS))
+/// The status label of a request whose client went away before its answer, as nginx has it.
+const CLIENT_GONE: u16 = 499;
+
+/// Counts a request when it is over, also when it is dropped unanswered.
+struct Counted<'a> {
+    metrics: &'a Metrics,
+    route: &'a str,
+    start: Instant,
+    status: u16,
 }
 
-async fn startup(State(shared): State<Shared>) -> Response {
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let took = self.start.elapsed();
+        self.metrics.http_request(self.route, self.status, took);
+    }
+}
+
+/// The service, or its page
+#[utoipa::path(get, path = "/", tag = "side port", responses((status = 200, description = "Service, version, model, state and routes; a page where a browser asks")))]
+pub(crate) async fn service(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let page = shared.front.and_then(|front| front(&headers));
+    let mut response = page.unwrap_or_else(|| {
+        Json(ServiceAnswer::of(&shared.state, &shared.endpoints)).into_response()
+    });
+    if shared.front.is_some() {
+        let vary = HeaderValue::from_static("accept");
+        response.headers_mut().insert(header::VARY, vary);
+    }
+    response
+}
+
+/// Readiness
+#[utoipa::path(get, path = "/startup", tag = "side port", responses((status = 200, description = "The model is loaded and warmed up"), (status = 503, description = "Not yet, or no more; with a reason")))]
+pub(crate) async fn startup(State(shared): State<Shared>) -> Response {
     let reason = match shared.state.phase() {
         Phase::Ready => return Json(StartupAnswer::READY).into_response(),
         Phase::Loading | Phase::Warming => "model_not_loaded",
@@ -102,12 +153,16 @@ async fn startup(State(shared): State<Shared>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
 }
 
-async fn health(State(shared): State<Shared>) -> Response {
+/// Liveness
+#[utoipa::path(get, path = "/health", tag = "side port", responses((status = 200, description = "The pipeline makes progress"), (status = 503, description = "It does not; with a reason")))]
+pub(crate) async fn health(State(shared): State<Shared>) -> Response {
     let (status, answer) = HealthAnswer::of(&shared.state, (shared.memory)());
     (status, [(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
 }
 
-async fn metrics_text(State(shared): State<Shared>) -> Response {
+/// Metrics for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "side port", responses((status = 200, description = "Prometheus text", content_type = "text/plain", body = String)))]
+pub(crate) async fn metrics_text(State(shared): State<Shared>) -> Response {
     // Read when asked, like /health, so that the two cannot contradict each other.
     let (state, metrics) = (&shared.state, &shared.metrics);
     metrics.set_component(Component::Worker, state.phase() == Phase::Ready);
@@ -130,11 +185,15 @@ async fn metrics_text(State(shared): State<Shared>) -> Response {
     }
 }
 
-async fn model_info(State(shared): State<Shared>) -> Json<ModelAnswer> {
+/// The network
+#[utoipa::path(get, path = "/model-info", tag = "side port", responses((status = 200, description = "Name, digest, provider, precision, input size, times")))]
+pub(crate) async fn model_info(State(shared): State<Shared>) -> Json<ModelAnswer> {
     Json(ModelAnswer::of(&shared.state))
 }
 
-async fn warm_up(State(shared): State<Shared>) -> Response {
+/// Run the network once more
+#[utoipa::path(post, path = "/warmup", tag = "side port", responses((status = 200, description = "It ran"), (status = 202, description = "It runs, or the model is being loaded"), (status = 503, description = "It cannot run; with a reason")))]
+pub(crate) async fn warm_up(State(shared): State<Shared>) -> Response {
     let state = &shared.state;
     if let Some(why) = state.unhealthy(Instant::now()) {
         return unavailable(why.reason(), why.detail()).into_response();
@@ -165,6 +224,12 @@ async fn warm_up(State(shared): State<Shared>) -> Response {
             unavailable(error.code().as_str(), error.message()).into_response()
         }
     }
+}
+
+/// Run the network once more, under its other name
+#[utoipa::path(post, path = "/load-model", tag = "side port", responses((status = 200, description = "It ran"), (status = 202, description = "It runs, or the model is being loaded"), (status = 503, description = "It cannot run; with a reason")))]
+pub(crate) async fn load_model(shared: State<Shared>) -> Response {
+    warm_up(shared).await
 }
 
 fn under_way(model_loaded: bool) -> Response {
@@ -254,7 +319,7 @@ mod tests {
                 .body(Body::empty())
                 .unwrap();
             let (state, metrics) = (Arc::clone(&self.state), self.metrics.clone());
-            router_with(state, metrics, Router::new(), self.memory)
+            router_with(state, metrics, More::default(), self.memory)
                 .oneshot(request)
                 .await
                 .unwrap()

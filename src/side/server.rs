@@ -119,7 +119,8 @@ async fn answer(stream: TcpStream, router: Router, limits: Limits, shutdown: Can
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -136,7 +137,7 @@ async fn answer(stream: TcpStream, router: Router, limits: Limits, shutdown: Can
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::side::routes::router;
+    use crate::side::routes::{More, router};
     use crate::side::state::{Phase, SideState};
     use crate::telemetry::metrics::Metrics;
     use axum::routing::get;
@@ -183,7 +184,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(serve(
             listener,
-            router(Arc::clone(&state), Metrics::new(), Router::new()),
+            router(Arc::clone(&state), Metrics::new(), More::default()),
             shutdown.clone(),
         ));
         let answer = exchange(address, &head("GET /startup")).await;

@@ -38,6 +38,8 @@ label! {
         Infer = "infer",
         /// Matte to full size, composition.
         Compose = "compose",
+        /// Effects on the cut-out.
+        Effects = "effects",
         /// Encoding.
         Encode = "encode",
         /// Writing to the store.
@@ -111,6 +113,22 @@ label! {
         DeadLetter = "dead_letter",
         /// Answering a delivery (ack or nack).
         Answer = "answer",
+    }
+}
+
+label! {
+    /// What the HTTP API's cache did for a photo.
+    CacheOutcome {
+        /// The cut-out was there.
+        Hit = "hit",
+        /// It was not, or too old.
+        Miss = "miss",
+        /// Another request was making it.
+        Shared = "shared",
+        /// The store could not be asked.
+        Failed = "failed",
+        /// The cut-out could not be written to the store.
+        NotKept = "not_kept",
     }
 }
 

@@ -9,7 +9,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::labels::{BudgetState, Component, Outcome, RetryOp, Stage, StartPhase};
+use super::labels::{BudgetState, CacheOutcome, Component, Outcome, RetryOp, Stage, StartPhase};
+use crate::effect::Effect;
 use crate::error::{Class, Code, Error, Result};
 
 /// 10 ms to 300 s: a stage of a small photo takes tens of milliseconds, a job may take five
@@ -49,6 +50,8 @@ struct Inner {
     dead_letters: IntCounterVec,
     duplicates: IntCounter,
     notifications_skipped: IntCounterVec,
+    cache_requests: IntCounterVec,
+    effects_failed: IntCounterVec,
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
     build_info: IntGaugeVec,
@@ -168,6 +171,16 @@ impl Metrics {
                 "Storage notifications that are no job.",
                 &["reason"],
             ),
+            cache_requests: new.counters(
+                "cache_requests_total",
+                "Photos of the HTTP API, by what the cache of cut-outs did for them.",
+                &["outcome"],
+            ),
+            effects_failed: new.counters(
+                "effects_failed_total",
+                "Effects that were left out of an answer of the HTTP API.",
+                &["effect"],
+            ),
             http_requests: new.counters(
                 "http_requests_total",
                 "HTTP requests answered.",
@@ -217,6 +230,12 @@ impl Metrics {
             inner
                 .memory_budget_bytes
                 .with_label_values(&[state.as_str()]);
+        }
+        for outcome in CacheOutcome::ALL {
+            inner.cache_requests.with_label_values(&[outcome.as_str()]);
+        }
+        for effect in Effect::ALL {
+            inner.effects_failed.with_label_values(&[effect.as_str()]);
         }
         for code in Code::ALL {
             match code.class() {
@@ -402,6 +421,18 @@ impl Metrics {
             .inc();
     }
 
+    /// Counts a photo by what the cache did for it.
+    pub fn cache(&self, outcome: CacheOutcome) {
+        let labels = [outcome.as_str()];
+        self.0.cache_requests.with_label_values(&labels).inc();
+    }
+
+    /// Counts an effect that an answer had to leave out.
+    pub fn effect_failed(&self, effect: Effect) {
+        let labels = [effect.as_str()];
+        self.0.effects_failed.with_label_values(&labels).inc();
+    }
+
     /// An HTTP request was answered. `route` is a route's pattern, never the path asked for.
     pub fn http_request(&self, route: &str, status: u16, elapsed: Duration) {
         self.0
@@ -578,7 +609,8 @@ mod tests {
             stage_queue_depth batch_size inference_seconds model_load_seconds startup_seconds \
             bytes_in_total bytes_out_total memory_budget_bytes retries_total dead_letters_total \
             duplicates_total notifications_skipped_total http_requests_total \
-            http_request_seconds build_info component_up gpu_memory_bytes";
+            http_request_seconds build_info component_up gpu_memory_bytes cache_requests_total \
+            effects_failed_total";
         let expected: BTreeSet<_> = contract.split_whitespace().map(str::to_owned).collect();
         assert_eq!(names, expected);
     }

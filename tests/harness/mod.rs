@@ -151,6 +151,16 @@ impl Worker {
         self
     }
 
+    /// The side port's `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The side port's URL, without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Status and body of a GET on the side port; status 0 when nobody answers.
     pub fn get(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.address);

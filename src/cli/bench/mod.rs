@@ -17,7 +17,7 @@ use crate::config::{LimitArgs, ModelArgs, cores};
 use crate::engine::tensor::Tensor;
 use crate::engine::{Engine, EngineInfo};
 use crate::job::Output;
-use crate::pipeline::cutout::{Charged, Cutter, Spent};
+use crate::pipeline::cutout::{Charged, Cutter, Order, Spent};
 use crate::pipeline::{decode, preprocess};
 use crate::telemetry::metrics::Metrics;
 
@@ -235,9 +235,8 @@ async fn cut(cutter: &Cutter, file: Bytes) -> crate::error::Result<Spent> {
         paid: None,
     };
     let deadline = Instant::now() + Duration::from_secs(3600);
-    let (_, spent) = cutter
-        .cut_out(file, None, &Output::default(), deadline)
-        .await?;
+    let output = Output::default();
+    let (_, spent) = cutter.cut_out(Order::new(file, &output, deadline)).await?;
     Ok(spent)
 }
 

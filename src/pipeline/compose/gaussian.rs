@@ -180,7 +180,7 @@ impl Source<'_> {
 
 /// Where a position outside 0 to `length` is read: mirrored about the outermost pixel, which is
 /// not repeated (OpenCV's `BORDER_REFLECT_101`), as often as it takes.
-fn mirrored(at: isize, length: usize) -> usize {
+pub(in crate::pipeline) fn mirrored(at: isize, length: usize) -> usize {
     let period = 2 * (length as isize - 1);
     if period == 0 {
         return 0;

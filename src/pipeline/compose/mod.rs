@@ -13,6 +13,7 @@ mod frame;
 mod gaussian;
 
 pub use frame::Bounds;
+pub(super) use gaussian::mirrored;
 
 /// What a pixel of a [`Picture`] is made of, in the order of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,13 +138,7 @@ pub fn compose(
 /// copy, or a blur, whose threads hold a window each.
 pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
     let enlarged = output.size.filter(|_| output.upscale);
-    let (w, h) = match enlarged {
-        None => (width, height),
-        // Cropping makes the enlarged picture's aspect unknown: then the whole box counts.
-        Some(Size::Longest(side)) if output.crop => (side, side),
-        Some(Size::Within(w, h)) if output.crop => (w, h),
-        Some(size) => frame::scaled_size(width, height, size, true),
-    };
+    let (w, h) = largest_size(width, height, output);
     let enlarging = match enlarged {
         // The resampler's intermediate rows (as wide as the result, at most as high), the
         // result, and its file.
@@ -159,6 +154,18 @@ pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
         _ => 0,
     };
     (enlarging + webp) * u64::from(w) * u64::from(h) + blur
+}
+
+/// The size in pixels that the picture of a photo of `width`×`height` has, or more where cropping
+/// makes its aspect unknown.
+pub fn largest_size(width: u32, height: u32, output: &Output) -> (u32, u32) {
+    match output.size.filter(|_| output.upscale) {
+        None => (width, height),
+        // Then the whole box counts.
+        Some(Size::Longest(side)) if output.crop => (side, side),
+        Some(Size::Within(w, h)) if output.crop => (w, h),
+        Some(size) => frame::scaled_size(width, height, size, true),
+    }
 }
 
 /// The matte times the source's own transparency.

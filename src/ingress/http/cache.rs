@@ -1,0 +1,193 @@
+//! Cut-outs kept in the object store, so that the same photo with the same options costs no second
+//! run of the network.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Code, Error, Result};
+use crate::job::{MARKER, Output};
+use crate::object::{ObjectName, ObjectRef};
+use crate::store::{NewObject, ObjectMeta, Precondition, Store};
+
+/// The folder that the Python service used: what reads or expires it goes on working.
+const FOLDER: &str = "inspirenet-cache";
+
+/// Metadata key: when the object is too old to be used, RFC 3339.
+const EXPIRES: &str = "cutout-expires";
+
+/// What makes two requests the same: the photo's bytes, the picture's look and the network, as
+/// SHA-256 in hex.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CacheKey(String);
+
+impl CacheKey {
+    /// The key of a photo's cut-out. The format that is answered does not count: PNG is kept.
+    pub fn of(photo: &[u8], output: &Output, model_sha256: &str) -> Self {
+        let identity = serde_json::json!({
+            "photo": hex::encode(Sha256::digest(photo)),
+            "output": output,
+            "model": model_sha256,
+        });
+        Self(hex::encode(Sha256::digest(identity.to_string())))
+    }
+}
+
+/// Cut-outs in the store.
+pub struct Cache {
+    store: Arc<dyn Store>,
+    /// `None` for a directory store.
+    bucket: Option<String>,
+    time_to_live: Duration,
+    /// Larger objects are not ours.
+    max_bytes: u64,
+}
+
+impl Cache {
+    /// A cache in `bucket`, or in the directory store.
+    pub fn new(
+        store: Arc<dyn Store>,
+        bucket: Option<String>,
+        time_to_live: Duration,
+        max_bytes: u64,
+    ) -> Self {
+        Self {
+            store,
+            bucket,
+            time_to_live,
+            max_bytes,
+        }
+    }
+
+    fn name(&self, key: &CacheKey) -> Result<ObjectName> {
+        let name = format!("{FOLDER}/{}/{}.png", &key.0[..2], key.0);
+        match &self.bucket {
+            Some(bucket) => ObjectName::in_bucket(bucket.clone(), name),
+            None => ObjectName::local(name),
+        }
+    }
+
+    async fn stat(&self, name: &ObjectName) -> Result<Option<ObjectMeta>> {
+        match self.store.stat(&name.clone().into()).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(error) if error.code() == Code::SourceNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cut-out, if it is there and not too old.
+    pub async fn get(&self, key: &CacheKey) -> Result<Option<Bytes>> {
+        let name = self.name(key)?;
+        let Some(meta) = self.stat(&name).await? else {
+            return Ok(None);
+        };
+        if !is_fresh(&meta, Timestamp::now()) || meta.size > self.max_bytes {
+            return Ok(None);
+        }
+        let pinned = ObjectRef {
+            name,
+            generation: Some(meta.generation),
+        };
+        let mut open = match self.store.open(&pinned).await {
+            Ok(open) => open,
+            // Replaced or removed since.
+            Err(error) if error.code() == Code::SourceNotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut content = BytesMut::with_capacity(usize::try_from(meta.size).unwrap_or_default());
+        while let Some(chunk) = open.body.next().await {
+            content.extend_from_slice(&chunk?);
+            if content.len() as u64 > meta.size {
+                return Ok(None);
+            }
+        }
+        Ok(Some(content.freeze()))
+    }
+
+    /// Keeps a cut-out, in place of one that is too old. Who was faster has written the same.
+    pub async fn put(&self, key: &CacheKey, png: Bytes) -> Result<()> {
+        let name = self.name(key)?;
+        let now = Timestamp::now();
+        let precondition = match self.stat(&name).await? {
+            Some(meta) if is_fresh(&meta, now) => return Ok(()),
+            Some(meta) => Precondition::Generation(meta.generation),
+            None => Precondition::Absent,
+        };
+        let expires = SignedDuration::try_from(self.time_to_live)
+            .ok()
+            .and_then(|ttl| now.checked_add(ttl).ok())
+            .ok_or_else(|| Error::new(Code::ConfigInvalid, "--cache-ttl is too long"))?;
+        let metadata = BTreeMap::from([
+            // No upload notification about it becomes a job.
+            (MARKER.to_owned(), format!("cache-{}", key.0)),
+            (EXPIRES.to_owned(), expires.to_string()),
+        ]);
+        let object = NewObject {
+            body: png,
+            content_type: "image/png",
+            metadata,
+        };
+        self.store.write(&name, object, precondition).await?;
+        Ok(())
+    }
+}
+
+fn is_fresh(meta: &ObjectMeta, now: Timestamp) -> bool {
+    meta.metadata
+        .get(EXPIRES)
+        .and_then(|text| text.parse::<Timestamp>().ok())
+        .is_some_and(|expires| now < expires)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Kind;
+    use crate::store::dir::DirStore;
+
+    fn key(photo: &str) -> CacheKey {
+        CacheKey::of(photo.as_bytes(), &Output::default(), "b6e8")
+    }
+
+    #[test]
+    fn whatever_changes_the_picture_changes_the_key() {
+        let white = Output {
+            kind: Kind::White,
+            ..Output::default()
+        };
+        let keys = [
+            key("rex"),
+            key("max"),
+            CacheKey::of(b"rex", &white, "b6e8"),
+            CacheKey::of(b"rex", &Output::default(), "7001"),
+        ];
+        for (i, key) in keys.iter().enumerate() {
+            assert!(!keys[..i].contains(key));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_found_until_it_is_too_old_and_then_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(DirStore::open(dir.path()).unwrap());
+        let cache = |ttl| Cache::new(store.clone(), None, ttl, 1 << 20);
+        let (short, long) = (
+            cache(Duration::from_millis(1)),
+            cache(Duration::from_secs(3600)),
+        );
+        assert_eq!(long.get(&key("rex")).await.unwrap(), None);
+        short.put(&key("rex"), "old".into()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(long.get(&key("rex")).await.unwrap(), None, "too old");
+        long.put(&key("rex"), "new".into()).await.unwrap();
+        assert_eq!(long.get(&key("rex")).await.unwrap().unwrap(), "new");
+        long.put(&key("rex"), "newer".into()).await.unwrap();
+        assert_eq!(long.get(&key("rex")).await.unwrap().unwrap(), "new");
+        assert_eq!(long.get(&key("max")).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,659 @@
+//! The routes that take a photo and answer with pictures.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::FutureExt;
+use serde_json::json;
+use tracing::Instrument;
+use utoipa::ToSchema;
+
+use super::cache::CacheKey;
+use super::context::new_id;
+use super::fields::Fields;
+use super::json::PictureJson;
+use super::progress::{Session, session_id};
+use super::refusal::Refusal;
+use super::upload::{Upload, UploadLimits};
+use super::{Admission, Api, Client, NAME, Service};
+use crate::effect::{Effect, EffectParams};
+use crate::error::{Code, Error};
+use crate::job::{Format, Output};
+use crate::pipeline::budget::Share;
+use crate::pipeline::cutout::{Charged, Cut, Order, Spent};
+use crate::pipeline::encode::Encoded;
+use crate::telemetry::labels::{CacheOutcome, Outcome, Stage};
+
+/// The form of the photo routes. A raw picture as the body does as well.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape is read, for the document")]
+pub struct PhotoForm {
+    /// The photo: JPEG, PNG, WebP, GIF, BMP or TIFF.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+    /// `png` (default) or `webp`; both lossless.
+    output_format: Option<String>,
+    /// 1 to 100; without effect, as both formats are lossless.
+    quality: Option<u8>,
+    /// Whether a cut-out that was made before may be used; true by default.
+    use_cache: Option<bool>,
+    /// `process-with-effects`: effects, comma-separated.
+    form_effects: Option<String>,
+}
+
+/// What `process-with-effects` answers with more than one effect.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape is read, for the document")]
+pub struct EffectsAnswer {
+    /// Whether there is at least one effect.
+    success: bool,
+    /// The pictures as base64, by effect.
+    effects: std::collections::BTreeMap<String, String>,
+    /// Seconds.
+    processing_time: ProcessingTime,
+    cache_info: CacheInfo,
+    session_id: String,
+    total_effects: usize,
+    /// Effects that failed; null when none did.
+    failed_effects: Option<Vec<String>>,
+    /// Whether one effect was asked for alone.
+    progressive_mode: bool,
+}
+
+/// Seconds.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape is read, for the document")]
+pub struct ProcessingTime {
+    total: f64,
+    background_removal: f64,
+    effects_processing: f64,
+}
+
+/// What the cache has spared.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape is read, for the document")]
+pub struct CacheInfo {
+    total_cache_hits: u32,
+    total_operations: u32,
+    hit_rate: f64,
+}
+
+/// Remove the background of a photo
+///
+/// The photo is the part `file` of a form, or the whole body.
+#[utoipa::path(
+    post,
+    path = "/remove-background",
+    tag = "photos",
+    params(
+        ("output_format" = Option<String>, Query, description = "`png` (default) or `webp`, lossless"),
+        ("quality" = Option<u8>, Query, description = "1 to 100; without effect"),
+        ("use_cache" = Option<bool>, Query, description = "true by default"),
+        ("session_id" = Option<String>, Query, description = "Tells progress under this id"),
+    ),
+    request_body(content = PhotoForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "The cut-out", content_type = "image/png", body = Vec<u8>,
+         headers(("X-Processing-Time" = f64, description = "Seconds"),
+                 ("X-Cache-Hits" = u32, description = "1 when the cut-out was there already"))),
+        (status = 400, description = "Not a photo", body = Refusal),
+        (status = 408, description = "The upload came too slowly", body = Refusal),
+        (status = 413, description = "Too many bytes or pixels", body = Refusal),
+        (status = 415, description = "Neither a form nor a picture", body = Refusal),
+        (status = 422, description = "No `file`, or a field that cannot be understood", body = Refusal),
+        (status = 429, description = "Too many photos; see Retry-After", body = Refusal),
+        (status = 500, description = "A defect", body = Refusal),
+        (status = 503, description = "Not ready, or no room; see Retry-After", body = Refusal),
+        (status = 504, description = "It took too long", body = Refusal),
+    )
+)]
+pub async fn remove_background(
+    State(api): State<Arc<Api>>,
+    Client(client): Client,
+    request: Request,
+) -> Response {
+    answer(&api, client, request, Wish::RemoveBackground).await
+}
+
+/// Remove the background and apply one effect
+#[utoipa::path(
+    post,
+    path = "/api/v2/process",
+    tag = "photos",
+    params(
+        ("effect" = Option<String>, Query, description = "`enhancedblackwhite` (default), `popart`, `dithering`, `retro8bit`, `color`"),
+        ("effect_params" = Option<String>, Query, description = "A JSON object: `contrast`, `grain`, `halation` of `enhancedblackwhite`, 0 to 4, 1 by default"),
+        ("output_format" = Option<String>, Query, description = "`png` (default) or `webp`, lossless"),
+        ("quality" = Option<u8>, Query, description = "1 to 100; without effect"),
+        ("use_cache" = Option<bool>, Query, description = "true by default"),
+        ("session_id" = Option<String>, Query, description = "Tells progress under this id; made up when absent"),
+    ),
+    request_body(content = PhotoForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "The picture", content_type = "image/png", body = Vec<u8>,
+         headers(("X-Processing-Time" = f64, description = "Seconds"), ("X-Cache-Hits" = u32),
+                 ("X-Session-ID" = String), ("X-Effect" = String), ("X-Available-Effects" = String))),
+        (status = 400, description = "Not a photo, an unknown effect, or parameters that are not JSON", body = Refusal),
+        (status = 413, body = Refusal), (status = 415, body = Refusal), (status = 422, body = Refusal),
+        (status = 429, body = Refusal), (status = 500, body = Refusal), (status = 503, body = Refusal),
+        (status = 504, body = Refusal),
+    )
+)]
+pub async fn process(
+    State(api): State<Arc<Api>>,
+    Client(client): Client,
+    request: Request,
+) -> Response {
+    answer(&api, client, request, Wish::OneEffect).await
+}
+
+/// Remove the background and apply several effects
+///
+/// With `return_all_effects` or `load_single_effect` the answer is JSON with the pictures as base64;
+/// without, it is one picture as of `/api/v2/process`. An effect that fails does not fail the others.
+#[utoipa::path(
+    post,
+    path = "/api/v2/process-with-effects",
+    tag = "photos",
+    params(
+        ("effects" = Option<String>, Query, description = "Comma-separated; all by default"),
+        ("return_all_effects" = Option<bool>, Query, description = "All of `effects` as JSON"),
+        ("load_single_effect" = Option<bool>, Query, description = "`effect` alone as JSON"),
+        ("effect" = Option<String>, Query, description = "`enhancedblackwhite` by default"),
+        ("effect_params" = Option<String>, Query, description = "A JSON object"),
+        ("output_format" = Option<String>, Query, description = "`png` (default) or `webp`, lossless"),
+        ("quality" = Option<u8>, Query, description = "1 to 100; without effect"),
+        ("use_cache" = Option<bool>, Query, description = "true by default"),
+        ("session_id" = Option<String>, Query, description = "Tells progress under this id; made up when absent"),
+    ),
+    request_body(content = PhotoForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "The pictures", body = EffectsAnswer,
+         headers(("X-Effects-Count" = u32), ("X-Session-ID" = String))),
+        (status = 400, body = Refusal), (status = 413, body = Refusal), (status = 415, body = Refusal),
+        (status = 422, body = Refusal), (status = 429, body = Refusal), (status = 500, body = Refusal),
+        (status = 503, body = Refusal), (status = 504, body = Refusal),
+    )
+)]
+pub async fn process_with_effects(
+    State(api): State<Arc<Api>>,
+    Client(client): Client,
+    request: Request,
+) -> Response {
+    answer(&api, client, request, Wish::Effects).await
+}
+
+/// Which route was asked.
+#[derive(Clone, Copy)]
+enum Wish {
+    RemoveBackground,
+    OneEffect,
+    Effects,
+}
+
+/// Why there is no picture.
+enum Failure {
+    /// The request was not worked on.
+    Refused(Refusal),
+    /// The pipeline failed.
+    Failed(Error),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+async fn answer(api: &Arc<Api>, client: IpAddr, request: Request, wish: Wish) -> Response {
+    let begun = Instant::now();
+    match guarded(api, client, request, wish, begun).await {
+        Ok(response) => {
+            let took = begun.elapsed();
+            api.counts.took(took);
+            api.counts.answered.fetch_add(1, Ordering::Relaxed);
+            api.metrics.job_finished(Outcome::Done, None, NAME, took);
+            tracing::info!(seconds = took.as_secs_f64(), "photo answered");
+            response
+        }
+        Err(Failure::Refused(refusal)) => {
+            api.counts.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(
+                status = refusal.status().as_u16(),
+                code = refusal.code(),
+                detail = refusal.detail(),
+                "request refused"
+            );
+            refusal.into_response()
+        }
+        Err(Failure::Failed(error)) => {
+            api.counts.refused.fetch_add(1, Ordering::Relaxed);
+            let outcome = Outcome::from(&error);
+            api.metrics
+                .job_finished(outcome, Some(error.code()), NAME, begun.elapsed());
+            tracing::warn!(code = %error.code(), class = %error.class(), error = error.chain(), "photo failed");
+            Refusal::from(&error).into_response()
+        }
+    }
+}
+
+/// Within its time, until the drain waits no longer, panics included.
+async fn guarded(
+    api: &Arc<Api>,
+    client: IpAddr,
+    request: Request,
+    wish: Wish,
+    begun: Instant,
+) -> Result<Response, Failure> {
+    let (service, admission) = api.admit(client)?;
+    let fields = Fields::of_query(request.uri())?;
+    let id = match fields.text("session_id") {
+        Some(id) => session_id(id)?.to_owned(),
+        None => new_id(),
+    };
+    let session = api.sessions.join(&id);
+    let deadline = begun + service.timeout;
+    let timeout = service.timeout;
+    let work = Work {
+        api,
+        service,
+        session: &session,
+        id,
+        begun,
+        deadline,
+        hits: 0,
+        spent: Spent::default(),
+    };
+    let work = AssertUnwindSafe(work.perform(request, fields, wish, admission)).catch_unwind();
+    let ended = tokio::select! {
+        biased;
+        ended = tokio::time::timeout_at(deadline.into(), work) => match ended {
+            Ok(ended) => ended.unwrap_or_else(|panic| Err(Error::of_panic(panic.as_ref()).into())),
+            Err(_) => Err(Failure::Failed(Error::new(
+                Code::DeadlineExceeded,
+                format!("the photo took longer than {}; send it again", humantime::format_duration(timeout)),
+            ))),
+        },
+        () = api.give_up.cancelled() => Err(Failure::Failed(Error::new(
+            Code::Draining,
+            "this worker shuts down; send it again",
+        ))),
+    };
+    match &ended {
+        Ok(_) => session.done(),
+        Err(Failure::Refused(refusal)) => session.failed(refusal.detail()),
+        Err(Failure::Failed(error)) => session.failed(error.message()),
+    }
+    ended
+}
+
+/// One photo on its way.
+struct Work<'a> {
+    api: &'a Arc<Api>,
+    service: Arc<Service>,
+    session: &'a Session,
+    id: String,
+    begun: Instant,
+    deadline: Instant,
+    /// Cut-outs that were there already.
+    hits: u32,
+    spent: Spent,
+}
+
+/// A cut-out as a file, and its pixels where this request has just made them.
+struct CutOut {
+    png: Encoded,
+    cut: Option<Cut>,
+}
+
+/// What an answer holds on to while it is being sent.
+struct Kept {
+    bytes: Bytes,
+    _paid: Option<Arc<Share>>,
+    _admission: Admission,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Work<'_> {
+    async fn perform(
+        mut self,
+        request: Request,
+        fields: Fields,
+        wish: Wish,
+        admission: Admission,
+    ) -> Result<Response, Failure> {
+        self.session.receiving();
+        let limits = UploadLimits {
+            file_bytes: self.service.max_file_bytes,
+            memory: &self.service.uploads,
+            deadline: self.deadline.into(),
+            pause: self.api.settings.upload_pause,
+        };
+        let upload = Upload::read(request, fields, &limits).await?;
+        let _in_flight = self.api.metrics.in_flight_guard();
+        self.api.metrics.bytes_in(upload.file.bytes.len() as u64);
+        let paid = upload.share();
+        let Upload { file, fields } = upload;
+        let output = fields.output()?;
+        let use_cache = fields.flag("use_cache", true)?;
+        let params = fields.params()?;
+        let single = fields.flag("load_single_effect", false)?;
+        let all = fields.flag("return_all_effects", false)?;
+        let kept = |bytes| Kept {
+            bytes,
+            _paid: paid,
+            _admission: admission,
+        };
+        match wish {
+            Wish::RemoveBackground => {
+                let picture = self
+                    .picture(file, Effect::Color, &params, &output, use_cache)
+                    .await?;
+                let mut response = self.image(picture, kept);
+                self.stamp(&mut response);
+                Ok(response)
+            }
+            Wish::Effects if all || single => {
+                let effects = if single {
+                    vec![fields.effect()?]
+                } else {
+                    fields.effects()?
+                };
+                self.json(file, &effects, &params, &output, use_cache, single, kept)
+                    .await
+            }
+            Wish::OneEffect | Wish::Effects => {
+                let effect = fields.effect()?;
+                let picture = self
+                    .picture(file, effect, &params, &output, use_cache)
+                    .await?;
+                let mut response = self.image(picture, kept);
+                self.stamp(&mut response);
+                set(&mut response, "x-session-id", &self.id);
+                set(&mut response, "x-effect", effect.as_str());
+                set(&mut response, "x-available-effects", &available());
+                Ok(response)
+            }
+        }
+    }
+
+    /// One picture.
+    async fn picture(
+        &mut self,
+        file: Charged,
+        effect: Effect,
+        params: &EffectParams,
+        output: &Output,
+        use_cache: bool,
+    ) -> Result<Encoded, Failure> {
+        let mut cut_out = self.cut_out(file, &[effect], output, use_cache).await?;
+        self.effect(&mut cut_out, effect, params, output).await
+    }
+
+    /// The photo's cut-out: from the cache, from another request that makes it just now, or made.
+    async fn cut_out(
+        &mut self,
+        file: Charged,
+        effects: &[Effect],
+        output: &Output,
+        use_cache: bool,
+    ) -> Result<CutOut, Failure> {
+        let service = Arc::clone(&self.service);
+        // What is kept is a PNG, whatever is answered.
+        let look = Output {
+            format: Format::Png,
+            ..output.clone()
+        };
+        let (api, session, deadline) = (self.api, self.session, self.deadline);
+        let spent = &mut self.spent;
+        let make = async |file: Charged, spent: &mut Spent| {
+            let watch = |stage| session.stage(stage);
+            let order = Order {
+                // Memory for the PNG's own making is in every order.
+                effects: worked(effects, output),
+                watch: &watch,
+                ..Order::new(file, &look, deadline)
+            };
+            let (cut, took) = service.cutter.cut(order).await?;
+            *spent = took;
+            watch(Stage::Encode);
+            let png = service.cutter.encode(cut.clone(), &look, spent).await?;
+            Ok::<_, Error>((png, cut))
+        };
+        let Some(cache) = service.cache.as_ref().filter(|_| use_cache) else {
+            let (png, cut) = make(file, spent).await?;
+            return Ok(CutOut {
+                png,
+                cut: Some(cut),
+            });
+        };
+
+        let model = &service.cutter.engine.info().manifest.sha256;
+        let hashed = file.bytes.clone();
+        let (of, look_of, model) = (hashed, look.clone(), model.clone());
+        // 50 MB take a tenth of a second.
+        let key = tokio::task::spawn_blocking(move || CacheKey::of(&of, &look_of, &model))
+            .await
+            .map_err(|error| {
+                Error::new(Code::Internal, "the photo cannot be hashed").caused_by(error)
+            })?;
+        let flight = self.api.flights.join(key.clone());
+        // Stays `Shared` when another request fills the flight.
+        let (mut found, mut cut) = (CacheOutcome::Shared, None);
+        let png = flight
+            .get_or_try_init(|| async {
+                match cache.get(&key).await {
+                    Ok(Some(bytes)) => {
+                        found = CacheOutcome::Hit;
+                        return Ok(kept_png(bytes));
+                    }
+                    Ok(None) => found = CacheOutcome::Miss,
+                    // The photo can be cut out without.
+                    Err(error) => {
+                        found = CacheOutcome::Failed;
+                        tracing::warn!(code = %error.code(), error = error.chain(), "the cache cannot be read");
+                    }
+                }
+                let (png, made) = make(file, spent).await?;
+                cut = Some(made);
+                keep(api, &service, key.clone(), png.bytes.clone());
+                Ok::<_, Error>(png)
+            })
+            .await?
+            .clone();
+        self.api.metrics.cache(found);
+        if matches!(found, CacheOutcome::Hit | CacheOutcome::Shared) {
+            self.hits += 1;
+            self.api.counts.cache_hits.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.api.counts.cache_misses.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(CutOut { png, cut })
+    }
+
+    /// The cut-out with an effect in the format that was asked for. A plain PNG costs nothing more.
+    async fn effect(
+        &mut self,
+        cut_out: &mut CutOut,
+        effect: Effect,
+        params: &EffectParams,
+        output: &Output,
+    ) -> Result<Encoded, Failure> {
+        let effects = [effect];
+        if worked(&effects, output).is_empty() {
+            return Ok(cut_out.png.clone());
+        }
+        let cutter = &self.service.cutter;
+        let cut = match &mut cut_out.cut {
+            Some(cut) => cut,
+            None => {
+                let file = Charged {
+                    bytes: cut_out.png.bytes.clone(),
+                    paid: None,
+                };
+                let cut = cutter
+                    .reopen(
+                        file,
+                        output,
+                        Effect::ALL.as_slice(),
+                        self.deadline,
+                        &mut self.spent,
+                    )
+                    .await?;
+                cut_out.cut.insert(cut)
+            }
+        };
+        Ok(cutter
+            .effect(cut, effect, params, output, &mut self.spent)
+            .await?)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the request asked for, each once"
+    )]
+    async fn json(
+        &mut self,
+        file: Charged,
+        effects: &[Effect],
+        params: &EffectParams,
+        output: &Output,
+        use_cache: bool,
+        progressive: bool,
+        kept: impl FnOnce(Bytes) -> Kept,
+    ) -> Result<Response, Failure> {
+        let mut cut_out = self.cut_out(file, effects, output, use_cache).await?;
+        let removed = self.begun.elapsed();
+        let (mut made, mut failed) = (Vec::new(), Vec::new());
+        for (i, effect) in effects.iter().enumerate() {
+            self.session.effect(effect.as_str(), i, effects.len());
+            match self.effect(&mut cut_out, *effect, params, output).await {
+                Ok(picture) => made.push((effect.as_str(), picture)),
+                Err(Failure::Failed(error)) => {
+                    tracing::warn!(%effect, code = %error.code(), error = error.chain(), "an effect failed");
+                    self.api.metrics.effect_failed(*effect);
+                    failed.push(effect.as_str());
+                }
+                Err(refused) => return Err(refused),
+            }
+        }
+        drop(cut_out);
+        let total = self.begun.elapsed();
+        let seconds = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
+
+        let mut body = PictureJson::new(kept(Bytes::new()));
+        body.text(format!("{{\"success\":{},\"effects\":{{", !made.is_empty()));
+        for (i, (name, picture)) in made.iter().enumerate() {
+            body.text(format!("{}\"{name}\":", if i == 0 { "" } else { "," }));
+            body.picture(picture.bytes.clone());
+            self.api.metrics.bytes_out(picture.bytes.len() as u64);
+        }
+        let rest = json!({
+            "processing_time": {
+                "total": seconds(total),
+                "background_removal": seconds(removed),
+                "effects_processing": seconds(total.saturating_sub(removed)),
+            },
+            "cache_info": {
+                "total_cache_hits": self.hits,
+                "total_operations": 1 + effects.len(),
+                "hit_rate": f64::from(self.hits) / (1 + effects.len()) as f64,
+            },
+            "session_id": self.id,
+            "total_effects": made.len(),
+            "failed_effects": if failed.is_empty() { None } else { Some(failed) },
+            "progressive_mode": progressive,
+        });
+        // Its braces go: what is before is part of the same object.
+        body.text(format!("}},{}", &rest.to_string()[1..]));
+        let mut response = body.into_response();
+        self.stamp(&mut response);
+        set(&mut response, "x-session-id", &self.id);
+        set(&mut response, "x-effects-count", &made.len().to_string());
+        set(&mut response, "x-available-effects", &available());
+        let no_cache = HeaderValue::from_static("no-cache");
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, no_cache);
+        Ok(response)
+    }
+
+    fn image(&self, picture: Encoded, kept: impl FnOnce(Bytes) -> Kept) -> Response {
+        self.api.metrics.bytes_out(picture.bytes.len() as u64);
+        let kind = HeaderValue::from_static(picture.content_type);
+        let bytes = Bytes::from_owner(kept(picture.bytes));
+        let mut response = Response::new(Body::from(bytes));
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+
+    fn stamp(&self, response: &mut Response) {
+        let seconds = format!("{:.3}", self.begun.elapsed().as_secs_f64());
+        set(response, "x-processing-time", &seconds);
+        set(response, "x-cache-hits", &self.hits.to_string());
+    }
+}
+
+/// Puts a cut-out into the cache while the answer is on its way.
+fn keep(api: &Arc<Api>, service: &Arc<Service>, key: CacheKey, png: Bytes) {
+    let (service, metrics) = (Arc::clone(service), api.metrics.clone());
+    let under_way = api.requests.token();
+    let task = async move {
+        let _under_way = under_way;
+        let Some(cache) = &service.cache else { return };
+        if let Err(error) = cache.put(&key, png).await {
+            metrics.cache(CacheOutcome::NotKept);
+            tracing::warn!(code = %error.code(), error = error.chain(), "a cut-out could not be kept");
+        }
+    };
+    tokio::spawn(task.in_current_span());
+}
+
+/// Those of the effects that need the cut-out's pixels: all but the cut-out itself as PNG.
+fn worked<'a>(effects: &'a [Effect], output: &Output) -> &'a [Effect] {
+    match effects {
+        [Effect::Color] if output.format == Format::Png => &[],
+        effects => effects,
+    }
+}
+
+/// A PNG from the cache. Its size is not told to anybody.
+fn kept_png(bytes: Bytes) -> Encoded {
+    Encoded {
+        bytes,
+        content_type: Format::Png.content_type(),
+        width: 0,
+        height: 0,
+    }
+}
+
+fn available() -> String {
+    Effect::ALL.map(Effect::as_str).join(",")
+}
+
+fn set(response: &mut Response, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(name), value);
+    }
+}

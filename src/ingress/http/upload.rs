@@ -1,0 +1,419 @@
+//! Reads a photo from a request's body: limits are enforced while it is read, and its memory is paid
+//! for before the first byte.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::fields::{Fields, MAX_FIELD_BYTES};
+use super::refusal::Refusal;
+use crate::pipeline::budget::{Budget, Share};
+use crate::pipeline::cutout::Charged;
+
+/// What a body may have beside the photo: boundaries, part headers and a form's few fields.
+const BESIDE_THE_PHOTO: u64 = 1 << 20;
+
+/// The most that one upload may take of memory and time.
+pub struct UploadLimits<'a> {
+    /// Largest photo, bytes.
+    pub file_bytes: u64,
+    /// Memory for uploads, shared with the queue's downloads.
+    pub memory: &'a Budget,
+    /// When the whole body must be there.
+    pub deadline: Instant,
+    /// The longest pause between two pieces of it.
+    pub pause: Duration,
+}
+
+/// A photo and what its request asks for.
+pub struct Upload {
+    /// The photo's file.
+    pub file: Charged,
+    /// Query and form.
+    pub fields: Fields,
+}
+
+impl Upload {
+    /// Reads the photo: the part `file` of a form, or the whole body. `fields` are the query's; a
+    /// form's are added.
+    ///
+    /// Errors: 408 too slow, 413 too large, 415 neither a form nor a picture, 422 no `file`, 400 a
+    /// body that is not the form it says it is, 503 no memory in time.
+    pub async fn read(
+        mut request: Request,
+        fields: Fields,
+        limits: &UploadLimits<'_>,
+    ) -> Result<Self, Refusal> {
+        let rest = Rest::of(&mut request);
+        let upload = Self::taken(request, fields, limits).await;
+        // Who was too slow is not waited for again.
+        if let Err(refusal) = &upload
+            && refusal.status() != StatusCode::REQUEST_TIMEOUT
+        {
+            rest.discard().await;
+        }
+        upload
+    }
+
+    async fn taken(
+        request: Request,
+        mut fields: Fields,
+        limits: &UploadLimits<'_>,
+    ) -> Result<Self, Refusal> {
+        let shape = Shape::of(request.headers())?;
+        let bytes = announced(request.headers(), limits)?;
+        // Before anything is read: a client whose photo must wait is slowed down by TCP.
+        let paid = tokio::time::timeout_at(limits.deadline, limits.memory.take(bytes))
+            .await
+            .map_err(|_| no_memory())?
+            .map_err(|error| Refusal::from(&error))?;
+        let paid = Arc::new(paid);
+        let photo = match shape {
+            Shape::Form => form(request, &mut fields, limits).await?,
+            Shape::Picture => raw(request.into_body(), limits).await?,
+        };
+        if photo.is_empty() {
+            return Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "empty_file",
+                "the file is empty: send a photo",
+            ));
+        }
+        let file = Charged {
+            bytes: photo,
+            paid: Some(paid),
+        };
+        Ok(Self { file, fields })
+    }
+
+    /// What pays for the upload; an answer keeps it for as long as it is being sent.
+    pub fn share(&self) -> Option<Arc<Share>> {
+        self.file.paid.clone()
+    }
+}
+
+/// What a refused client is still sending. Many clients (Python's among them) read no answer before
+/// they have sent everything, and are told of a broken connection when it is closed before that.
+struct Rest(Arc<Mutex<BodyDataStream>>);
+
+impl Rest {
+    /// More than this is not worth an answer's arrival.
+    const MOST_BYTES: usize = 64 << 20;
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    fn of(request: &mut Request) -> Self {
+        let body = std::mem::take(request.body_mut()).into_data_stream();
+        let body = Arc::new(Mutex::new(body));
+        let shared = futures::stream::unfold(Arc::clone(&body), |body| async {
+            let chunk = body.lock().await.next().await;
+            chunk.map(|chunk| (chunk, body))
+        });
+        *request.body_mut() = Body::from_stream(shared);
+        Self(body)
+    }
+
+    async fn discard(self) {
+        let mut body = self.0.lock().await;
+        let all = async {
+            let mut bytes = 0;
+            while let Some(Ok(chunk)) = body.next().await {
+                bytes += chunk.len();
+                if bytes > Self::MOST_BYTES {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Self::LONGEST, all).await;
+    }
+}
+
+enum Shape {
+    Form,
+    Picture,
+}
+
+impl Shape {
+    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let kind = headers
+            .get(header::CONTENT_TYPE)
+            .map_or(Ok(""), |value| value.to_str())
+            .unwrap_or("unreadable")
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
+        match kind.as_str() {
+            "multipart/form-data" => Ok(Self::Form),
+            "" | "application/octet-stream" => Ok(Self::Picture),
+            // What curl --data-binary says unless it is told better.
+            "application/x-www-form-urlencoded" => Ok(Self::Picture),
+            kind if kind.starts_with("image/") => Ok(Self::Picture),
+            _ => Err(Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "send the photo as the part `file` of multipart/form-data, or as the body with its image type",
+            )),
+        }
+    }
+}
+
+/// How many bytes to pay for: what the client announces, or the most that it may send.
+fn announced(headers: &HeaderMap, limits: &UploadLimits<'_>) -> Result<u64, Refusal> {
+    let most = limits.file_bytes.saturating_add(BESIDE_THE_PHOTO);
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match announced {
+        Some(bytes) if bytes > most => Err(Refusal::too_large(limits.file_bytes)),
+        Some(bytes) => Ok(bytes.min(limits.file_bytes)),
+        None => Ok(limits.file_bytes),
+    }
+}
+
+async fn raw(body: Body, limits: &UploadLimits<'_>) -> Result<Bytes, Refusal> {
+    let mut stream = body.into_data_stream();
+    let mut photo = BytesMut::new();
+    while let Some(chunk) = in_time(stream.next(), limits).await? {
+        let chunk = chunk.map_err(|_| cut_off())?;
+        append(&mut photo, &chunk, limits)?;
+    }
+    Ok(photo.freeze())
+}
+
+async fn form(
+    mut request: Request,
+    fields: &mut Fields,
+    limits: &UploadLimits<'_>,
+) -> Result<Bytes, Refusal> {
+    // The extractor's own limit is 2 MB.
+    let most = limits.file_bytes.saturating_add(BESIDE_THE_PHOTO);
+    DefaultBodyLimit::max(usize::try_from(most).unwrap_or(usize::MAX)).apply(&mut request);
+    let mut form = Multipart::from_request(request, &())
+        .await
+        .map_err(|_| broken_form())?;
+    let mut photo = None;
+    while let Some(field) = in_time(form.next_field(), limits)
+        .await?
+        .map_err(|error| of_form(&error, limits))?
+    {
+        match field.name() {
+            Some("file") if photo.is_some() => {
+                return Err(Refusal::unprocessable(
+                    "there is more than one `file`: send one photo",
+                ));
+            }
+            Some("file") => photo = Some(part(field, limits).await?),
+            name => {
+                let name = name.unwrap_or_default().to_owned();
+                let value = text(field, limits).await?;
+                fields.set(&name, value)?;
+            }
+        }
+    }
+    photo.ok_or_else(|| {
+        Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "missing_file",
+            "the form has no `file`: send the photo as the part of that name",
+        )
+    })
+}
+
+async fn part(mut field: Field<'_>, limits: &UploadLimits<'_>) -> Result<Bytes, Refusal> {
+    let mut photo = BytesMut::new();
+    while let Some(chunk) = in_time(field.chunk(), limits)
+        .await?
+        .map_err(|error| of_form(&error, limits))?
+    {
+        append(&mut photo, &chunk, limits)?;
+    }
+    Ok(photo.freeze())
+}
+
+async fn text(mut field: Field<'_>, limits: &UploadLimits<'_>) -> Result<String, Refusal> {
+    let mut value = Vec::new();
+    while let Some(chunk) = in_time(field.chunk(), limits)
+        .await?
+        .map_err(|error| of_form(&error, limits))?
+    {
+        if value.len() + chunk.len() > MAX_FIELD_BYTES {
+            return Err(Refusal::unprocessable(format!(
+                "a field has more than {MAX_FIELD_BYTES} bytes"
+            )));
+        }
+        value.extend_from_slice(&chunk);
+    }
+    String::from_utf8(value).map_err(|_| Refusal::unprocessable("a field is not UTF-8"))
+}
+
+fn append(photo: &mut BytesMut, chunk: &[u8], limits: &UploadLimits<'_>) -> Result<(), Refusal> {
+    if (photo.len() + chunk.len()) as u64 > limits.file_bytes {
+        return Err(Refusal::too_large(limits.file_bytes));
+    }
+    photo.extend_from_slice(chunk);
+    Ok(())
+}
+
+/// The next piece, unless it takes too long or all of it does.
+async fn in_time<T>(
+    piece: impl Future<Output = T>,
+    limits: &UploadLimits<'_>,
+) -> Result<T, Refusal> {
+    let until = limits.deadline.min(Instant::now() + limits.pause);
+    tokio::time::timeout_at(until, piece)
+        .await
+        .map_err(|_| Refusal::too_slow())
+}
+
+fn of_form(error: &MultipartError, limits: &UploadLimits<'_>) -> Refusal {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return Refusal::too_large(limits.file_bytes);
+    }
+    broken_form()
+}
+
+fn broken_form() -> Refusal {
+    Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "malformed_form",
+        "the body is not the multipart form that its Content-Type says",
+    )
+}
+
+fn cut_off() -> Refusal {
+    Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "upload_incomplete",
+        "the upload ended early; send it again",
+    )
+}
+
+fn no_memory() -> Refusal {
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "out_of_budget",
+        "no memory for the upload became free in time; send it again later",
+    )
+    .retry_after(super::refusal::RETRY_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(memory: &Budget) -> UploadLimits<'_> {
+        UploadLimits {
+            file_bytes: 1000,
+            memory,
+            deadline: Instant::now() + Duration::from_secs(5),
+            pause: Duration::from_millis(100),
+        }
+    }
+
+    async fn read(kind: Option<&str>, body: impl Into<Body>) -> Result<Upload, Refusal> {
+        let memory = Budget::new(1 << 20);
+        let mut request = Request::builder().method("POST").uri("/");
+        if let Some(kind) = kind {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        let request = request.body(body.into()).unwrap();
+        Upload::read(request, Fields::default(), &limits(&memory)).await
+    }
+
+    fn form_of(parts: &[(&str, &str)]) -> String {
+        let mut body = String::new();
+        for (name, value) in parts {
+            body += &format!(
+                "--X\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            );
+        }
+        body + "--X--\r\n"
+    }
+
+    const FORM: Option<&str> = Some("multipart/form-data; boundary=X");
+
+    fn status<T>(answer: Result<T, Refusal>) -> (u16, &'static str) {
+        let refusal = answer.err().expect("it should be refused");
+        (refusal.status().as_u16(), refusal.code())
+    }
+
+    #[tokio::test]
+    async fn a_photo_is_the_forms_file_or_the_whole_body() {
+        let body = form_of(&[("use_cache", "false"), ("file", "photo"), ("x", "y")]);
+        let upload = read(FORM, body).await.unwrap();
+        assert_eq!(upload.file.bytes, "photo");
+        assert!(!upload.fields.flag("use_cache", true).unwrap());
+        for kind in [None, Some("image/jpeg"), Some("application/octet-stream")] {
+            assert_eq!(read(kind, "photo").await.unwrap().file.bytes, "photo");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_photo_of_a_form_says_what_is_wrong() {
+        let missing = form_of(&[("photo", "photo")]);
+        assert_eq!(status(read(FORM, missing).await), (422, "missing_file"));
+        let twice = form_of(&[("file", "a"), ("file", "b")]);
+        assert_eq!(status(read(FORM, twice).await), (422, "invalid_request"));
+        assert_eq!(status(read(FORM, "no form").await), (400, "malformed_form"));
+        let boundless = Some("multipart/form-data");
+        assert_eq!(status(read(boundless, "x").await), (400, "malformed_form"));
+        let empty = form_of(&[("file", "")]);
+        assert_eq!(status(read(FORM, empty).await), (400, "empty_file"));
+        let json = Some("application/json");
+        assert_eq!(
+            status(read(json, "{}").await),
+            (415, "unsupported_media_type")
+        );
+    }
+
+    #[tokio::test]
+    async fn too_large_is_noticed_while_it_is_read_whatever_was_announced() {
+        let large = "x".repeat(1001);
+        assert_eq!(
+            status(read(None, large.clone()).await),
+            (413, "file_too_large")
+        );
+        let form = form_of(&[("file", &large)]);
+        assert_eq!(status(read(FORM, form).await), (413, "file_too_large"));
+        let chunks = futures::stream::repeat_with(|| Ok::<_, std::io::Error>("x".repeat(100)));
+        let endless = Body::from_stream(chunks);
+        assert_eq!(status(read(None, endless).await), (413, "file_too_large"));
+        let long = form_of(&[("effect", &"x".repeat(MAX_FIELD_BYTES + 1))]);
+        assert_eq!(status(read(FORM, long).await), (422, "invalid_request"));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_coming_is_not_waited_for() {
+        let stalled = futures::stream::once(async { Ok::<_, std::io::Error>("half") })
+            .chain(futures::stream::pending());
+        let answer = read(None, Body::from_stream(stalled)).await;
+        assert_eq!(status(answer), (408, "upload_timeout"));
+    }
+
+    #[tokio::test]
+    async fn memory_is_paid_for_first_and_given_back_with_the_photo() {
+        let memory = Budget::new(4096);
+        let request = |body: &'static str| Request::new(Body::from(body));
+        let first = Upload::read(request("a"), Fields::default(), &limits(&memory))
+            .await
+            .unwrap();
+        assert_eq!(memory.used(), 4096);
+        let hasty = UploadLimits {
+            deadline: Instant::now() + Duration::from_millis(50),
+            ..limits(&memory)
+        };
+        let second = Upload::read(request("b"), Fields::default(), &hasty).await;
+        assert_eq!(status(second), (503, "out_of_budget"));
+        drop(first);
+        assert_eq!(memory.used(), 0);
+    }
+}

@@ -1,0 +1,101 @@
+//! The names of effects in capitals of 5 × 7 squares: too few letters for a font's crate.
+
+/// Squares of a letter, and to the next one.
+const WIDTH: usize = 5;
+const HEIGHT: usize = 7;
+const ADVANCE: usize = WIDTH + 1;
+
+/// Pixels to a side of a square.
+const SCALE: usize = 2;
+
+/// Room above a name.
+const ABOVE: usize = 8;
+
+/// Height of a line of text with its room, in pixels.
+pub(super) const LINE: usize = ABOVE + HEIGHT * SCALE;
+
+/// A letter's rows from the top, the leftmost square in the highest of five bits.
+type Glyph = [u8; HEIGHT];
+
+#[rustfmt::skip]
+const GLYPHS: [(u8, Glyph); 27] = [
+    (b'A', [0x0e, 0x11, 0x11, 0x1f, 0x11, 0x11, 0x11]),
+    (b'B', [0x1e, 0x11, 0x11, 0x1e, 0x11, 0x11, 0x1e]),
+    (b'C', [0x0e, 0x11, 0x10, 0x10, 0x10, 0x11, 0x0e]),
+    (b'D', [0x1e, 0x11, 0x11, 0x11, 0x11, 0x11, 0x1e]),
+    (b'E', [0x1f, 0x10, 0x10, 0x1e, 0x10, 0x10, 0x1f]),
+    (b'F', [0x1f, 0x10, 0x10, 0x1e, 0x10, 0x10, 0x10]),
+    (b'G', [0x0e, 0x11, 0x10, 0x17, 0x11, 0x11, 0x0f]),
+    (b'H', [0x11, 0x11, 0x11, 0x1f, 0x11, 0x11, 0x11]),
+    (b'I', [0x0e, 0x04, 0x04, 0x04, 0x04, 0x04, 0x0e]),
+    (b'J', [0x07, 0x02, 0x02, 0x02, 0x02, 0x12, 0x0c]),
+    (b'K', [0x11, 0x12, 0x14, 0x18, 0x14, 0x12, 0x11]),
+    (b'L', [0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x1f]),
+    (b'M', [0x11, 0x1b, 0x15, 0x15, 0x11, 0x11, 0x11]),
+    (b'N', [0x11, 0x19, 0x15, 0x13, 0x11, 0x11, 0x11]),
+    (b'O', [0x0e, 0x11, 0x11, 0x11, 0x11, 0x11, 0x0e]),
+    (b'P', [0x1e, 0x11, 0x11, 0x1e, 0x10, 0x10, 0x10]),
+    (b'Q', [0x0e, 0x11, 0x11, 0x11, 0x15, 0x12, 0x0d]),
+    (b'R', [0x1e, 0x11, 0x11, 0x1e, 0x14, 0x12, 0x11]),
+    (b'S', [0x0f, 0x10, 0x10, 0x0e, 0x01, 0x01, 0x1e]),
+    (b'T', [0x1f, 0x04, 0x04, 0x04, 0x04, 0x04, 0x04]),
+    (b'U', [0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x0e]),
+    (b'V', [0x11, 0x11, 0x11, 0x11, 0x11, 0x0a, 0x04]),
+    (b'W', [0x11, 0x11, 0x11, 0x15, 0x15, 0x1b, 0x11]),
+    (b'X', [0x11, 0x11, 0x0a, 0x04, 0x0a, 0x11, 0x11]),
+    (b'Y', [0x11, 0x11, 0x0a, 0x04, 0x04, 0x04, 0x04]),
+    (b'Z', [0x1f, 0x01, 0x02, 0x04, 0x08, 0x10, 0x1f]),
+    (b'8', [0x0e, 0x11, 0x11, 0x0e, 0x11, 0x11, 0x0e]),
+];
+
+/// Width of a text of as many letters, in pixels.
+pub(super) const fn width(letters: usize) -> usize {
+    letters * ADVANCE * SCALE
+}
+
+/// Calls `ink` with each pixel of a text. What has no glyph stays blank.
+pub(super) fn draw(text: &str, mut ink: impl FnMut(usize, usize)) {
+    for (index, letter) in text.bytes().enumerate() {
+        let left = index * ADVANCE;
+        for (y, bits) in glyph(letter).unwrap_or_default().into_iter().enumerate() {
+            for x in (0..WIDTH).filter(|x| bits >> (WIDTH - 1 - x) & 1 == 1) {
+                for pixel in 0..SCALE * SCALE {
+                    let (dx, dy) = (pixel % SCALE, pixel / SCALE);
+                    ink((left + x) * SCALE + dx, ABOVE + y * SCALE + dy);
+                }
+            }
+        }
+    }
+}
+
+fn glyph(letter: u8) -> Option<Glyph> {
+    let letter = letter.to_ascii_uppercase();
+    GLYPHS
+        .iter()
+        .find_map(|&(name, glyph)| (name == letter).then_some(glyph))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::Effect;
+
+    #[test]
+    fn every_letter_of_every_name_can_be_drawn() {
+        for effect in Effect::ALL {
+            for letter in effect.as_str().bytes() {
+                assert!(glyph(letter).is_some(), "{effect}: {}", letter as char);
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_stays_inside_its_line_and_width() {
+        let mut count = 0;
+        draw("popart8", |x, y| {
+            count += 1;
+            assert!(x < width(7) && y < LINE, "{x} {y}");
+        });
+        assert!(count > 0);
+    }
+}

@@ -1,0 +1,229 @@
+//! The objects that a job writes: which of them are there already, and how each is written once.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::Pipeline;
+use super::admit::Admitted;
+use super::encode::Encoded;
+use crate::effect::Effect;
+use crate::error::{Code, Error, Result};
+use crate::job::{MARKER, OutputObject, Status};
+use crate::object::{ObjectName, ObjectRef};
+use crate::store::{NewObject, ObjectMeta, Precondition, Written};
+
+/// Pixels of a written object, so that a duplicate's result can tell them without decoding.
+const SIZE_KEY: &str = "cutout-size";
+
+/// One object that a job is to write.
+pub(super) struct Target {
+    /// `None` for the cut-out itself.
+    pub effect: Option<Effect>,
+    /// Where it goes.
+    pub name: ObjectName,
+    /// What results call it: the output's kind, or the effect.
+    kind: String,
+}
+
+impl Target {
+    /// The job's effects, and last its cut-out.
+    pub fn of(admitted: &Admitted) -> Vec<Self> {
+        let effects = admitted.effects.iter().map(|(effect, name)| Self {
+            effect: Some(*effect),
+            name: name.clone(),
+            kind: effect.to_string(),
+        });
+        let main = Self {
+            effect: None,
+            name: admitted.destination.clone(),
+            kind: admitted.job.output.effective_kind().to_string(),
+        };
+        effects.chain([main]).collect()
+    }
+
+    /// What there is to do, given what the target's place holds.
+    pub fn standing(
+        &self,
+        present: Option<ObjectMeta>,
+        key: &str,
+        overwrite: bool,
+    ) -> Result<Standing> {
+        match present {
+            None => Ok(Standing::Free(Precondition::Absent)),
+            Some(present) if wrote(&present, key) => Ok(Standing::Ours(self.describe(&present))),
+            Some(present) if overwrite => {
+                Ok(Standing::Free(Precondition::Generation(present.generation)))
+            }
+            Some(_) => Err(occupied(&self.name)),
+        }
+    }
+
+    /// A former delivery's output, as the store remembers it.
+    fn describe(&self, present: &ObjectMeta) -> OutputObject {
+        let size = present
+            .metadata
+            .get(SIZE_KEY)
+            .and_then(|text| text.split_once('x'));
+        let side = |text: &str| text.parse::<u32>().ok();
+        OutputObject {
+            kind: self.kind.clone(),
+            uri: present.name.clone(),
+            generation: present.generation,
+            bytes: present.size,
+            width: size.and_then(|(width, _)| side(width)),
+            height: size.and_then(|(_, height)| side(height)),
+            crc32c: present.crc32c.map(base64_crc32c),
+        }
+    }
+}
+
+/// What a target's place holds.
+pub(super) enum Standing {
+    /// This very job's output, by a former delivery.
+    Ours(OutputObject),
+    /// Nothing, or what may be replaced.
+    Free(Precondition),
+}
+
+impl Standing {
+    /// The former delivery's output.
+    pub fn ours(&self) -> Option<OutputObject> {
+        match self {
+            Self::Ours(output) => Some(output.clone()),
+            Self::Free(_) => None,
+        }
+    }
+}
+
+/// The outputs in the order of results, the cut-out first, if every one of them is there.
+pub(super) fn all_ours(standings: &[Standing]) -> Option<Vec<OutputObject>> {
+    let mut outputs = standings
+        .iter()
+        .map(Standing::ours)
+        .collect::<Option<Vec<_>>>()?;
+    outputs.rotate_right(1);
+    Some(outputs)
+}
+
+/// For whom something is written.
+pub(super) struct Writing<'a> {
+    pub admitted: &'a Admitted,
+    /// The photo, with its generation.
+    pub source: &'a ObjectRef,
+    /// The job's key.
+    pub key: &'a str,
+}
+
+/// An object that is durable.
+pub(super) struct Outcome {
+    pub output: OutputObject,
+    /// Whether this delivery wrote it.
+    new: bool,
+}
+
+impl Outcome {
+    /// The job's status, given the one before.
+    pub const fn or(&self, before: Status) -> Status {
+        if self.new { Status::Done } else { before }
+    }
+}
+
+impl Pipeline {
+    /// What the destination holds, if anything.
+    pub(super) async fn present(&self, destination: &ObjectName) -> Result<Option<ObjectMeta>> {
+        match self.store.stat(&destination.clone().into()).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(error) if error.code() == Code::SourceNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes one object, unless another delivery of the same job was faster.
+    pub(super) async fn write(
+        &self,
+        target: &Target,
+        encoded: Encoded,
+        precondition: Precondition,
+        writing: &Writing<'_>,
+    ) -> Result<Outcome> {
+        let crc32c = crc32c::crc32c(&encoded.bytes);
+        let (width, height) = (encoded.width, encoded.height);
+        let bytes = encoded.bytes.len() as u64;
+        let object = NewObject {
+            content_type: encoded.content_type,
+            metadata: self.marker(writing, width, height),
+            body: encoded.bytes,
+        };
+        match self.store.write(&target.name, object, precondition).await? {
+            Written::Created(meta) => {
+                self.metrics.bytes_out(meta.size);
+                let output = OutputObject {
+                    kind: target.kind.clone(),
+                    uri: target.name.clone(),
+                    generation: meta.generation,
+                    bytes,
+                    width: Some(width),
+                    height: Some(height),
+                    crc32c: Some(base64_crc32c(crc32c)),
+                };
+                Ok(Outcome { output, new: true })
+            }
+            // Somebody was faster: another delivery of this job, or a stranger.
+            Written::Conflict => match self.present(&target.name).await? {
+                Some(present) if wrote(&present, writing.key) => Ok(Outcome {
+                    output: target.describe(&present),
+                    new: false,
+                }),
+                Some(_) if !writing.admitted.overwrite => Err(occupied(&target.name)),
+                _ => Err(Error::new(
+                    Code::OutputRace,
+                    format!(
+                        "{} changed while the job was worked on; it is tried again",
+                        target.name
+                    ),
+                )),
+            },
+        }
+    }
+
+    /// The metadata by which a later delivery recognises this job's output, and by which upload
+    /// notifications of our own outputs are told from a customer's.
+    fn marker(&self, writing: &Writing<'_>, width: u32, height: u32) -> BTreeMap<String, String> {
+        let mut metadata = writing.admitted.job.metadata.clone();
+        metadata.extend([
+            (MARKER.to_owned(), writing.key.to_owned()),
+            (
+                "cutout-version".to_owned(),
+                env!("CARGO_PKG_VERSION").to_owned(),
+            ),
+            ("cutout-model".to_owned(), self.model().name.clone()),
+            ("cutout-source".to_owned(), writing.source.to_string()),
+            (SIZE_KEY.to_owned(), format!("{width}x{height}")),
+        ]);
+        metadata
+    }
+}
+
+/// Whether an object is this very job's output.
+fn wrote(present: &ObjectMeta, key: &str) -> bool {
+    present
+        .metadata
+        .get(MARKER)
+        .is_some_and(|marker| marker == key)
+}
+
+fn occupied(destination: &ObjectName) -> Error {
+    Error::new(
+        Code::DestinationExists,
+        format!(
+            "{destination} already holds something that this job did not write: choose another destination, delete it, or set `overwrite` to true"
+        ),
+    )
+}
+
+/// Cloud Storage writes CRC-32C as base64 of its big-endian bytes.
+fn base64_crc32c(crc32c: u32) -> String {
+    BASE64_STANDARD.encode(crc32c.to_be_bytes())
+}

@@ -1,0 +1,496 @@
+//! The HTTP API, end to end: the built program, and clients that were written for the service before
+//! it.
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use harness::{Worker, file, quick, run, told, wait_until};
+use serde_json::Value;
+
+/// A worker with the API, a network that takes a millisecond, and no rate limit but `args`' own.
+fn worker(root: &Path, args: &[&str]) -> Worker {
+    let mut command = quick();
+    command
+        .args(["worker", "--ingress", "local", "--root"])
+        .arg(root)
+        .args(["--http-api", "--rate-limit", "0"])
+        .args(args);
+    Worker::start(command).ready()
+}
+
+/// A client of this many requests at once.
+fn http() -> reqwest::Client {
+    reqwest::Client::builder()
+        .pool_max_idle_per_host(0)
+        .build()
+        .unwrap()
+}
+
+/// A form with one part `file`.
+fn form(photo: &[u8]) -> (&'static str, Vec<u8>) {
+    let mut body =
+        b"--X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"rex.jpg\"\r\n\r\n"
+            .to_vec();
+    body.extend_from_slice(photo);
+    body.extend_from_slice(b"\r\n--X--\r\n");
+    ("multipart/form-data; boundary=X", body)
+}
+
+async fn send(
+    client: &reqwest::Client,
+    worker: &Worker,
+    path: &str,
+    photo: &[u8],
+) -> (u16, reqwest::header::HeaderMap, Vec<u8>) {
+    let (kind, body) = form(photo);
+    let answer = client
+        .post(format!("{}{path}", worker.url()))
+        .header("content-type", kind)
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    (status, headers, answer.bytes().await.unwrap().to_vec())
+}
+
+/// A photo of some bytes that is like no other: noise does not compress.
+fn noise(seed: u64, side: u32) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let picture = image::RgbImage::from_fn(side, side, |_, _| {
+        image::Rgb(random.u32(..).to_le_bytes()[..3].try_into().unwrap())
+    });
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut file, image::ImageFormat::Png)
+        .unwrap();
+    file.into_inner()
+}
+
+fn cat() -> Vec<u8> {
+    std::fs::read(file("samples/cat.jpg")).unwrap()
+}
+
+#[test]
+fn clients_of_the_former_service_run_unchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(
+        dir.path(),
+        &[
+            "--max-file-bytes",
+            "2MB",
+            "--cors-origins",
+            "https://*.myshopify.com",
+        ],
+    );
+    let table = Path::new(env!("CARGO_TARGET_TMPDIR")).join("http-routes.md");
+    let ran = run(
+        Command::new(std::env::var("PYTHON").unwrap_or("python3".into()))
+            .arg(file("tests/http_api/client.py"))
+            .arg(worker.url())
+            .arg(file("samples/cat.jpg"))
+            .arg(&table),
+    );
+    assert!(ran.status.success(), "{}\n{:#?}", told(&ran), worker.logs());
+    let rows = std::fs::read_to_string(&table).unwrap();
+    // Every documented route is in the table.
+    let document: Value = serde_json::from_str(&cutout::ingress::http::openapi_document()).unwrap();
+    for path in document["paths"].as_object().unwrap().keys() {
+        let stem = path.split('{').next().unwrap();
+        assert!(rows.contains(stem), "{path} is not in the table");
+    }
+}
+
+#[test]
+fn the_document_is_checked_in_and_every_route_in_it_answers() {
+    let document = cutout::ingress::http::openapi_document();
+    let checked_in = file("schemas/openapi.json");
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        std::fs::write(&checked_in, format!("{document}\n")).unwrap();
+    }
+    let there = std::fs::read_to_string(&checked_in).unwrap_or_default();
+    assert!(
+        there.trim_end() == document,
+        "schemas/openapi.json is out of date: UPDATE_SCHEMAS=1 cargo test --test http_api"
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &[]);
+    let served: Value = worker.get_json("/openapi.json");
+    let document: Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(served, document);
+    let listed = worker.get_json("/")["endpoints"].clone();
+    let mut documented = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            documented += 1;
+            let endpoint = format!("{} {path}", method.to_uppercase());
+            assert!(
+                listed
+                    .as_array()
+                    .unwrap()
+                    .contains(&endpoint.clone().into()),
+                "{endpoint}"
+            );
+            let url = format!(
+                "{}{}",
+                worker.url(),
+                path.replace("{name}", "popart")
+                    .replace("{session_id}", "rex")
+            );
+            let status = block_on(async {
+                let request = http().request(method.to_uppercase().parse().unwrap(), url);
+                request.send().await.unwrap().status().as_u16()
+            });
+            assert!(![404, 405].contains(&status), "{endpoint}: {status}");
+        }
+    }
+    assert_eq!(listed.as_array().unwrap().len(), documented, "{listed}");
+}
+
+#[test]
+fn without_the_switch_there_is_no_api_and_no_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = quick();
+    command.args(["worker", "--root"]).arg(dir.path());
+    let worker = Worker::start(command).ready();
+    for path in ["/api/v2/", "/openapi.json", "/page.js"] {
+        assert_eq!(worker.get(path).0, 404, "{path}");
+    }
+    let (status, _, _) = block_on(send(&http(), &worker, "/remove-background", &cat()));
+    assert_eq!(status, 404);
+}
+
+#[test]
+fn fifty_uploads_at_once_are_answered_or_told_when_to_come_again_and_stay_within_the_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &["--memory-budget", "400MiB"]);
+    let before = worker.peak_memory();
+    // 3 MB each.
+    let photos: Vec<_> = (0..50).map(|i| noise(i, 1000)).collect();
+    assert!(photos[0].len() > 2_900_000, "{}", photos[0].len());
+    let client = http();
+    let answers = block_on(async {
+        let sends = photos
+            .iter()
+            .map(|photo| send(&client, &worker, "/remove-background", photo));
+        futures::future::join_all(sends).await
+    });
+    let mut pictures = 0;
+    for (status, headers, body) in &answers {
+        match status {
+            200 => {
+                pictures += 1;
+                let picture = image::load_from_memory(body).unwrap();
+                assert_eq!((picture.width(), picture.height()), (1000, 1000));
+            }
+            429 | 503 => assert!(headers.contains_key("retry-after")),
+            _ => panic!("{status}: {}", String::from_utf8_lossy(body)),
+        }
+    }
+    assert!(pictures >= 40, "{pictures}");
+    let grown = (worker.peak_memory() - before) >> 20;
+    eprintln!(
+        "{pictures} of 50 answered with pictures; memory grew by {grown} MiB of a budget of 400"
+    );
+    // Beside what is budgeted there are the finished files on their way out (4 MB each) and the allocator's slack.
+    assert!(grown < 400 + 250, "{grown} MiB");
+    assert_eq!(
+        worker.metric("cutout_memory_budget_bytes", &["state=\"used\""]),
+        0.0
+    );
+}
+
+#[test]
+fn ten_of_the_same_at_once_run_the_network_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &[]);
+    let runs = || worker.metric("cutout_inference_seconds_count", &[]);
+    let (client, photo, before) = (http(), cat(), runs());
+    let answers = block_on(async {
+        let sends = (0..10).map(|_| send(&client, &worker, "/remove-background", &photo));
+        futures::future::join_all(sends).await
+    });
+    for (status, _, body) in &answers {
+        assert_eq!((*status, body), (200, &answers[0].2));
+    }
+    assert_eq!(runs() - before, 1.0);
+    let hits = answers
+        .iter()
+        .filter(|(_, headers, _)| headers["x-cache-hits"] == "1")
+        .count();
+    assert_eq!(hits, 9);
+    // Durable, and neither a job nor a reason to work again.
+    wait_until("the cached file", || {
+        let found = walkdir::WalkDir::new(dir.path().join("inspirenet-cache"));
+        found
+            .into_iter()
+            .filter_map(Result::ok)
+            .any(|entry| entry.file_type().is_file())
+            .then_some(())
+    });
+    let (status, headers, _) = block_on(send(
+        &client,
+        &worker,
+        "/api/v2/process?effect=popart",
+        &photo,
+    ));
+    assert_eq!(
+        (status, headers["x-cache-hits"].to_str().unwrap()),
+        (200, "1")
+    );
+    assert_eq!(runs() - before, 1.0);
+    assert_eq!(
+        worker.metric("cutout_cache_requests_total", &["outcome=\"miss\""]),
+        1.0
+    );
+    assert_eq!(
+        worker.metric("cutout_jobs_total", &["ingress=\"local\""]),
+        0.0
+    );
+}
+
+#[test]
+fn a_client_has_its_number_of_photos_a_minute_and_questions_do_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = quick();
+    command.args(["worker", "--root"]).arg(dir.path()).args([
+        "--http-api",
+        "--rate-limit",
+        "3",
+        "--client-ip",
+        "RightmostXForwardedFor",
+    ]);
+    let worker = Worker::start(command).ready();
+    let (client, url) = (http(), format!("{}/remove-background", worker.url()));
+    let post = |forwarded: &'static str| {
+        let (kind, body) = form(&cat());
+        let request = client.post(&url).header("content-type", kind);
+        let request = request.header("x-forwarded-for", forwarded).body(body);
+        block_on(async {
+            let answer = request.send().await.unwrap();
+            (
+                answer.status().as_u16(),
+                answer.headers().get("retry-after").cloned(),
+            )
+        })
+    };
+    for _ in 0..3 {
+        assert_eq!(post("198.51.100.1, 203.0.113.7").0, 200);
+    }
+    // What the client claims to be does not count, only what the proxy has seen.
+    let (status, after) = post("192.0.2.99, 203.0.113.7");
+    assert_eq!(status, 429);
+    let seconds: u64 = after.unwrap().to_str().unwrap().parse().unwrap();
+    assert!((1..=20).contains(&seconds), "{seconds}");
+    assert_eq!(post("198.51.100.1, 203.0.113.8").0, 200);
+    for _ in 0..20 {
+        assert_eq!(worker.get("/api/v2/effects").0, 200);
+    }
+    let refused = ["route=\"/remove-background\"", "status=\"429\""];
+    assert_eq!(worker.metric("cutout_http_requests_total", &refused), 1.0);
+}
+
+#[test]
+fn requests_beyond_the_places_are_told_to_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(
+        dir.path(),
+        &["--http-max-requests", "1", "--upload-pause", "30s"],
+    );
+    // Takes the only place, as its body does not end.
+    let mut slow = TcpStream::connect(worker.address()).unwrap();
+    slow.write_all(
+        b"POST /remove-background HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf",
+    )
+    .unwrap();
+    wait_until("the slow one's place", || {
+        (worker.get_json("/api/v2/stats")["requests_under_way"] == 1).then_some(())
+    });
+    let (status, headers, body) = block_on(send(&http(), &worker, "/remove-background", &cat()));
+    let answer: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &answer["code"]), (429, &"queue_full".into()));
+    assert!(headers.contains_key("retry-after"));
+    // Probes are not refused.
+    assert_eq!(worker.get("/health").0, 200);
+    drop(slow);
+    wait_until("the place", || {
+        (block_on(send(&http(), &worker, "/remove-background", &cat())).0 == 200).then_some(())
+    });
+}
+
+#[test]
+fn an_upload_that_stops_is_cut_off_and_gives_its_memory_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &["--upload-pause", "300ms"]);
+    let mut stalled = TcpStream::connect(worker.address()).unwrap();
+    stalled
+        .write_all(b"POST /remove-background HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000\r\n\r\nhalf")
+        .unwrap();
+    let mut answer = String::new();
+    stalled.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("upload_timeout"), "{answer}");
+    wait_until("the memory", || {
+        let api = worker.get_json("/api/v2/health/detailed")["api"].clone();
+        (api["uploads"]["used"] == 0 && api["requests_under_way"] == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_client_that_goes_away_costs_no_run_of_the_network_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &[]);
+    let before = worker.metric("cutout_inference_seconds_count", &[]);
+    let (_, body) = form(&cat());
+    let mut gone = TcpStream::connect(worker.address()).unwrap();
+    let head = format!(
+        "POST /remove-background HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=X\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    gone.write_all(head.as_bytes()).unwrap();
+    gone.write_all(&body[..body.len() / 2]).unwrap();
+    wait_until("the request", || {
+        (worker.get_json("/api/v2/stats")["requests_under_way"] == 1).then_some(())
+    });
+    gone.shutdown(Shutdown::Both).unwrap();
+    drop(gone);
+    wait_until("its end", || {
+        (worker.get_json("/api/v2/stats")["requests_under_way"] == 0).then_some(())
+    });
+    assert_eq!(worker.metric("cutout_inference_seconds_count", &[]), before);
+    let api = worker.get_json("/api/v2/health/detailed")["api"].clone();
+    assert_eq!(
+        (&api["uploads"]["used"], &api["pixels"]["used"]),
+        (&0.into(), &0.into())
+    );
+}
+
+#[test]
+fn a_drain_finishes_what_is_under_way_and_refuses_what_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut worker = worker(
+        dir.path(),
+        &["--drain-timeout", "20s", "--upload-pause", "20s"],
+    );
+    let (_, body) = form(&cat());
+    let mut slow = TcpStream::connect(worker.address()).unwrap();
+    let head = format!(
+        "POST /remove-background HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: multipart/form-data; boundary=X\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    slow.write_all(head.as_bytes()).unwrap();
+    slow.write_all(&body[..1000]).unwrap();
+    wait_until("the request", || {
+        (worker.get_json("/api/v2/stats")["requests_under_way"] == 1).then_some(())
+    });
+    worker.signal("TERM");
+    wait_until("the drain", || {
+        (worker.get("/health").0 == 503).then_some(())
+    });
+    let (status, headers, answer) = block_on(send(&http(), &worker, "/remove-background", &cat()));
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!((status, &answer["code"]), (503, &"draining".into()));
+    assert!(headers.contains_key("retry-after"));
+    slow.write_all(&body[1000..]).unwrap();
+    let mut answer = Vec::new();
+    slow.read_to_end(&mut answer).unwrap();
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&answer[..200])
+    );
+    assert_eq!(worker.exit().0, Some(0));
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_client_that_does_not_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut worker = worker(
+        dir.path(),
+        &["--drain-timeout", "1s", "--upload-pause", "600s"],
+    );
+    let mut slow = TcpStream::connect(worker.address()).unwrap();
+    slow.write_all(
+        b"POST /remove-background HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf",
+    )
+    .unwrap();
+    wait_until("the request", || {
+        (worker.get_json("/api/v2/stats")["requests_under_way"] == 1).then_some(())
+    });
+    let begun = Instant::now();
+    worker.signal("TERM");
+    assert_eq!(worker.exit().0, Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    let mut answer = String::new();
+    let _ = slow.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
+
+#[test]
+fn before_the_model_is_loaded_photos_are_told_to_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = harness::cutout();
+    command
+        .args(["worker", "--http-api", "--root"])
+        .arg(dir.path());
+    let worker = Worker::start(command);
+    let (status, headers, body) = block_on(send(&http(), &worker, "/remove-background", &cat()));
+    let answer: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &answer["code"]), (503, &"not_ready".into()));
+    assert!(headers.contains_key("retry-after"));
+}
+
+#[test]
+fn rotated_phone_photos_come_back_upright() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &[]);
+    let photo = std::fs::read(file("tests/fixtures/images/orientation-6.jpg")).unwrap();
+    let (status, _, body) = block_on(send(&http(), &worker, "/remove-background", &photo));
+    assert_eq!(status, 200);
+    let stored = image::load_from_memory(&photo).unwrap();
+    let upright = image::load_from_memory(&body).unwrap();
+    assert_eq!(
+        (upright.width(), upright.height()),
+        (stored.height(), stored.width())
+    );
+}
+
+#[test]
+fn an_answer_never_shows_the_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &[]);
+    let root = dir.path().to_str().unwrap().to_owned();
+    let bodies = [
+        (
+            "/remove-background",
+            b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>".to_vec(),
+        ),
+        ("/remove-background", cat()[..20_000].to_vec()),
+        ("/api/v2/process?effect=%0d%0aset-cookie:x", cat()),
+        ("/api/v2/process?effect_params=%5B%5D", cat()),
+        ("/api/v2/process?session_id=a%0d%0ab", cat()),
+    ];
+    for (path, photo) in bodies {
+        let (status, headers, body) = block_on(send(&http(), &worker, path, &photo));
+        let text = String::from_utf8_lossy(&body).into_owned();
+        assert!((400..500).contains(&status), "{path}: {status} {text}");
+        for inside in [root.as_str(), "src/", "panicked", "Error {", ".rs:"] {
+            assert!(!text.contains(inside), "{path}: {text}");
+        }
+        assert!(!headers.contains_key("set-cookie"));
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
+}
