@@ -210,7 +210,7 @@ const walks = {
   async "a photo taken sideways lies under its cut-out"(browser) {
     const tab = await Tab.open(browser, base);
     const photo = path.join(scratch, "sideways.jpg");
-    writeFileSync(photo, sideways(readFileSync(CAT)));
+    writeFileSync(photo, await sideways(tab.page, readFileSync(CAT)));
     await tab.choose(photo);
     await tab.reaches("done");
     // What is on the screen with the line at either end: the photo, and its cut-out.
@@ -236,7 +236,7 @@ const walks = {
         for (let c = 0; c < 3; c += 1) difference += Math.abs(photo.data[at + c] - result.data[at + c]);
       }
       return {
-        upright: result.height > result.width,
+        upright: result.width > result.height,
         subject: count / (subject.data.length / 4),
         difference: difference / count / 3,
       };
