@@ -29,6 +29,7 @@ export async function launch() {
     executablePath,
     headless: "shell",
     env: { ...process.env, ...letters, LD_LIBRARY_PATH: libraries.filter(Boolean).join(":") },
+    timeout: PATIENCE_MS,
     protocolTimeout: PATIENCE_MS,
     args: [
       // The sandbox refuses root, and wants user namespaces from others. The only page is ours.
@@ -46,6 +47,7 @@ export class Tab {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
     const tab = new Tab(base, context, page);
+    page.setDefaultTimeout(PATIENCE_MS);
     await page.setViewport({ width, height, hasTouch: width < 600, isMobile: width < 600 });
     await tab.media({ motion });
     await tab.#watch();
@@ -183,7 +185,7 @@ export class Tab {
 
   /** Chooses a file in the dialog that `open` opens. */
   async chooseBy(open, file) {
-    const dialog = this.page.waitForFileChooser({ timeout: PATIENCE_MS });
+    const dialog = this.page.waitForFileChooser();
     // The browser must know that the dialog is awaited before it opens.
     await this.page.evaluate(() => null);
     const [chooser] = await Promise.all([dialog, open()]);
