@@ -248,6 +248,21 @@ const walks = {
     await tab.close();
   },
 
+  async "a photo that the browser cannot show is cut out all the same"(browser) {
+    const tab = await Tab.open(browser, base);
+    await tab.choose(path.join(root, "tests/fixtures/images/rgb.tiff"));
+    await tab.reaches("done");
+    assert.match(await tab.text("#no-compare"), /cannot show the photo/);
+    assert.ok(await tab.page.$eval("#split", (slider) => slider.hidden));
+    const links = await tab.page.$$("#tiles a");
+    assert.equal(links.length, 5);
+    const { name, bytes } = await download(tab, links[0]);
+    assert.equal(name, "rgb.cutout.png");
+    sizeOfPng(bytes);
+    await inspect(tab, "3-done-alone");
+    await tab.close();
+  },
+
   async "what is no photo is told in the service's own words"(browser) {
     const tab = await Tab.open(browser, base);
     const answered = tab.page.waitForResponse((answer) => answer.request().method() === "POST");
