@@ -407,6 +407,21 @@ def messages() -> None:
     write("envelope", "least", '{"receivedMessages":[{"ackId":"a","message":{"messageId":"17"}}]}')
     write("envelope", "no-base64", '{"receivedMessages":[{"ackId":"a","message":{"messageId":"17","data":"?"}}]}')
 
+    where = {"subscription": "projects/perkie/subscriptions/cutout-jobs", "deliveryAttempt": 2}
+    time = "2026-11-25T03:04:05.678Z"
+    for name, data in [("job", job), ("empty", ""), ("binary", None)]:
+        content = base64.b64encode(bytes(range(256)) if data is None else data.encode()).decode()
+        message = {"data": content, "attributes": ours, "orderingKey": "rex", "messageId": "17", "message_id": "17", "publishTime": time, "publish_time": time}
+        write("push_envelope", name, json.dumps({"message": message, **where}))
+    for name, message in [("least", {"message_id": "17"}), ("nulls", {"messageId": "17", "data": None, "attributes": None}), ("no-base64", {"messageId": "17", "data": "?"}), ("no-id", {"data": "e30="}), ("bad-time", {"messageId": "17", "publishTime": "yesterday"})]:
+        write("push_envelope", name, json.dumps({"message": message, **where}))
+    write("push_envelope", "nothing", "{}")
+    write("push_envelope", "no-message", json.dumps(where))
+    write("push_envelope", "no-subscription", '{"message":{"messageId":"17"}}')
+    write("push_envelope", "unwrapped", job)
+    write("push_envelope", "many-attempts", '{"message":{"messageId":"17"},"subscription":"s","deliveryAttempt":4294967296}')
+    write("push_envelope", "no-attempts", '{"message":{"messageId":"17"},"subscription":"s","deliveryAttempt":0}')
+
 
 def names() -> None:
     lines = ["gs://perkie-uploads/2026/11/rex.jpg#17", "gs://perkie/photo#1a.jpg", "inbox/rex.jpg", "../x", "/etc/passwd", ".cutout/meta/x", "a\\b", "file:///etc/passwd", "perkie-uploads", "gs://perkie-uploads/2026/", "rgba", "color:#1a2b3c", "#ffffff", "image:gs://perkie/wall.jpg", "1200x800", "1200", "5%", "0.25", "cover"]

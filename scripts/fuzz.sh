@@ -24,7 +24,7 @@ fi
 # The dictionary and the folders of the corpus that a target reads; `sniff` reads photos too.
 dictionary() {
     case $1 in
-    notification | letter | envelope) echo message ;;
+    notification | letter | envelope | push_envelope) echo message ;;
     sniff | decode) echo image ;;
     *) echo "$1" ;;
     esac

@@ -25,6 +25,10 @@ use crate::ingress::http::cors;
 use crate::model::{self, manifest::Manifest};
 use crate::telemetry::logs::LogFormat;
 
+mod push;
+
+pub use push::PushArgs;
+
 /// Options that every command has.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
@@ -183,7 +187,8 @@ pub struct LimitArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Queue and store")]
 pub struct QueueArgs {
-    /// Where jobs come from: local (SQLite queue, directory store, watched inbox) or pubsub (with Cloud Storage)
+    /// Where jobs come from: local (SQLite queue, directory store, watched inbox), pubsub (with
+    /// Cloud Storage), or push (the same, but Pub/Sub pushes the jobs to the worker's port)
     #[arg(
         long,
         env = "CUTOUT_INGRESS",
@@ -196,11 +201,11 @@ pub struct QueueArgs {
     #[arg(long, env = "CUTOUT_ROOT", default_value = "data", value_name = "DIR")]
     pub root: PathBuf,
 
-    /// pubsub: the Google Cloud project
+    /// pubsub, push: the Google Cloud project
     #[arg(long, env = "GOOGLE_CLOUD_PROJECT", value_name = "PROJECT")]
     pub project: Option<String>,
 
-    /// pubsub: the topic for results
+    /// pubsub, push: the topic for results
     #[arg(
         long,
         env = "CUTOUT_RESULTS_TOPIC",
@@ -222,7 +227,7 @@ pub struct QueueArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Worker")]
 pub struct WorkerArgs {
-    /// pubsub: the subscription to pull from
+    /// pubsub, push: the subscription to pull from, or the only one that may push
     #[arg(
         long,
         env = "CUTOUT_SUBSCRIPTION",
@@ -231,7 +236,7 @@ pub struct WorkerArgs {
     )]
     pub subscription: String,
 
-    /// pubsub: the topic for messages that can never succeed; none when empty
+    /// pubsub, push: the topic for messages that can never succeed; none when empty
     #[arg(
         long,
         env = "CUTOUT_DEAD_LETTER_TOPIC",
@@ -240,7 +245,7 @@ pub struct WorkerArgs {
     )]
     pub dead_letter_topic: String,
 
-    /// pubsub: the bucket that outputs go to when a job names no destination
+    /// pubsub, push: the bucket that outputs go to when a job names no destination
     #[arg(long, env = "STORAGE_BUCKET", value_name = "BUCKET")]
     pub storage_bucket: Option<String>,
 
@@ -393,8 +398,21 @@ fn client_ip(text: &str) -> Result<ClientIpSource, String> {
 pub enum IngressKind {
     /// SQLite queue, directory store, watched inbox.
     Local,
-    /// Google Pub/Sub with Cloud Storage.
+    /// Google Pub/Sub, pulled from, with Cloud Storage.
     PubSub,
+    /// Google Pub/Sub, which pushes, with Cloud Storage.
+    Push,
+}
+
+impl IngressKind {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::PubSub => "pubsub",
+            Self::Push => "push",
+        }
+    }
 }
 
 impl FromStr for IngressKind {
@@ -404,7 +422,10 @@ impl FromStr for IngressKind {
         match text {
             "local" => Ok(Self::Local),
             "pubsub" => Ok(Self::PubSub),
-            _ => Err(format!("{text:?} is not an ingress: use local or pubsub")),
+            "push" => Ok(Self::Push),
+            _ => Err(format!(
+                "{text:?} is not an ingress: use local, pubsub or push"
+            )),
         }
     }
 }

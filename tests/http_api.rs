@@ -49,7 +49,7 @@ async fn send(
 ) -> (u16, reqwest::header::HeaderMap, Vec<u8>) {
     let (kind, body) = form(photo);
     let answer = client
-        .post(format!("{}{path}", worker.url()))
+        .post(format!("{}{path}", worker.url("")))
         .header("content-type", kind)
         .body(body)
         .send()
@@ -92,7 +92,7 @@ fn clients_of_the_former_service_run_unchanged() {
     let ran = run(
         Command::new(std::env::var("PYTHON").unwrap_or("python3".into()))
             .arg(file("tests/http_api/client.py"))
-            .arg(worker.url())
+            .arg(worker.url(""))
             .arg(file("samples/cat.jpg"))
             .arg(&table),
     );
@@ -139,7 +139,7 @@ fn the_document_is_checked_in_and_every_route_in_it_answers() {
             );
             let url = format!(
                 "{}{}",
-                worker.url(),
+                worker.url(""),
                 path.replace("{name}", "popart")
                     .replace("{session_id}", "rex")
             );
@@ -267,7 +267,7 @@ fn a_client_has_its_number_of_photos_a_minute_and_questions_do_not_count() {
         "RightmostXForwardedFor",
     ]);
     let worker = Worker::start(command).ready();
-    let (client, url) = (http(), format!("{}/remove-background", worker.url()));
+    let (client, url) = (http(), format!("{}/remove-background", worker.url("")));
     let post = |forwarded: &'static str| {
         let (kind, body) = form(&cat());
         let request = client.post(&url).header("content-type", kind);

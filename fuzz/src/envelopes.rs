@@ -1,15 +1,18 @@
-//! What arrives around a job: storage notifications, dead letters, the answer to a pull.
+//! What arrives around a job: storage notifications, dead letters, the answer to a pull, pushes.
 //!
 //! An input is a message as text, so that corpora can be read and dictionaries bite: lines
 //! `attribute: value`, an empty line, the data.
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use cutout::error::{Code, Error};
 use cutout::ingress::dead_letter::{self, DeadLetter, Filter, Origin};
 use cutout::ingress::notification::{
     Admission, NotificationPolicy, SkipReason, admit, attribute, is_notification, job,
 };
+use cutout::ingress::push::Pushed;
 use cutout::ingress::{Message, pubsub};
 
 use super::names::{RULES, kept_by_rules};
@@ -153,4 +156,31 @@ pub fn envelope(input: &[u8]) {
         assert!(message.data.len() <= input.len());
         can_be_read(&message);
     }
+}
+
+/// `Pushed::parse`: refuses in a sentence, or gives a message that a worker can answer, no larger
+/// than the body, and that is the same when it is written as Pub/Sub writes it.
+pub fn push_envelope(input: &[u8]) {
+    let pushed = match Pushed::parse(input) {
+        Ok(pushed) => pushed,
+        Err(error) => {
+            assert!(error.to_string().contains("push subscription"), "{error}");
+            return;
+        }
+    };
+    let message = &pushed.message;
+    assert!(message.data.len() <= input.len());
+    assert!(!message.id.is_empty() && !pushed.subscription.is_empty());
+    assert!(message.attempt >= 1);
+    can_be_read(message);
+    let written = serde_json::json!({
+        "message": {
+            "data": BASE64_STANDARD.encode(&message.data), "attributes": message.attributes,
+            "orderingKey": message.ordering_key, "messageId": message.id, "message_id": message.id,
+            "publishTime": message.published, "publish_time": message.published,
+        },
+        "subscription": pushed.subscription, "deliveryAttempt": message.attempt,
+    });
+    let again = Pushed::parse(written.to_string().as_bytes());
+    assert_eq!(again.as_ref(), Ok(&pushed), "{written}");
 }

@@ -26,7 +26,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "job",
         corpora: &["job"],
@@ -46,6 +46,11 @@ pub const TARGETS: [Target; 8] = [
         name: "envelope",
         corpora: &["envelope"],
         body: envelopes::envelope,
+    },
+    Target {
+        name: "push_envelope",
+        corpora: &["push_envelope"],
+        body: envelopes::push_envelope,
     },
     Target {
         name: "names",

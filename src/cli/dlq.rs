@@ -192,7 +192,7 @@ impl ReplayCmd {
         let ingress = self.place.queue.ingress;
         let to = match ingress {
             IngressKind::Local => "the jobs",
-            IngressKind::PubSub => &self.topic,
+            IngressKind::PubSub | IngressKind::Push => &self.topic,
         };
         let past = format!("replayed to {to}");
         work_on(context, morgue, found, ingress, Deed::Replay, &past).await
@@ -404,7 +404,7 @@ async fn work_on(
     let outcome = match ingress {
         // One short transaction: interrupted, nobody could tell whether it took effect.
         IngressKind::Local => Ok(work.await),
-        IngressKind::PubSub => unless_interrupted(work).await,
+        IngressKind::PubSub | IngressKind::Push => unless_interrupted(work).await,
     };
     bar.finish_and_clear();
     let closed = morgue.close().await;

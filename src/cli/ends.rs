@@ -12,6 +12,7 @@ use crate::ingress::inbox::Inbox;
 use crate::ingress::local::{LocalIngressConfig, LocalQueue};
 use crate::ingress::notification::NotificationPolicy;
 use crate::ingress::pubsub::{PubSub, PubSubConfig};
+use crate::ingress::push::PushIngress;
 use crate::ingress::{Egress, Ingress, JobPublisher};
 use crate::pipeline::admit::Policy;
 use crate::store::Store;
@@ -62,7 +63,10 @@ pub fn plan(queue: &QueueArgs, worker: &WorkerArgs, model: &str) -> Result<Plan>
         (_, false) => {
             return Err(Error::new(
                 Code::ConfigInvalid,
-                "--ingress pubsub needs --storage-bucket (STORAGE_BUCKET): where outputs go when a job names no destination",
+                format!(
+                    "--ingress {} needs --storage-bucket (STORAGE_BUCKET): where outputs go when a job names no destination",
+                    queue.ingress.as_str()
+                ),
             ));
         }
     };
@@ -119,17 +123,20 @@ pub fn plan(queue: &QueueArgs, worker: &WorkerArgs, model: &str) -> Result<Plan>
 }
 
 /// Connects the worker's ends and checks that everything it needs is there; every problem found
-/// is reported in one error.
+/// is reported in one error. `pushed` are the deliveries where none are pulled.
 pub async fn connect(
     queue: &QueueArgs,
     worker: &WorkerArgs,
     plan: &Plan,
     max_jobs: usize,
+    pushed: Option<PushIngress>,
     metrics: &Metrics,
 ) -> Result<Ends> {
     match queue.ingress {
         IngressKind::Local => local(queue, worker).await,
-        IngressKind::PubSub => cloud(queue, worker, plan, max_jobs, metrics).await,
+        IngressKind::PubSub | IngressKind::Push => {
+            cloud(queue, worker, plan, max_jobs, pushed, metrics).await
+        }
     }
 }
 
@@ -193,6 +200,7 @@ async fn cloud(
     worker: &WorkerArgs,
     plan: &Plan,
     max_jobs: usize,
+    pushed: Option<PushIngress>,
     metrics: &Metrics,
 ) -> Result<Ends> {
     let counting = metrics.clone();
@@ -203,7 +211,8 @@ async fn cloud(
     let (store, pubsub) = tokio::join!(
         GcsStore::connect(gcs),
         PubSub::connect(PubSubConfig {
-            subscription: Some(worker.subscription.clone()),
+            // A worker that is pushed to needs no right to its subscription.
+            subscription: pushed.is_none().then(|| worker.subscription.clone()),
             dead_letter_topic: Some(worker.dead_letter_topic.clone()).filter(|t| !t.is_empty()),
             max_outstanding_messages: u32::try_from(max_jobs).unwrap_or(u32::MAX),
             max_lease: worker.max_lease,
@@ -223,9 +232,13 @@ async fn cloud(
     if let Some(error) = together(problems) {
         return Err(error);
     }
+    let ingress: Box<dyn Ingress> = match pushed {
+        Some(pushed) => Box::new(pushed),
+        None => Box::new(pubsub.ingress()?),
+    };
     Ok(Ends {
         store,
-        ingress: Box::new(pubsub.ingress()?),
+        ingress,
         egress: Arc::new(pubsub),
         inbox: None,
     })
@@ -246,7 +259,10 @@ fn pubsub_config(queue: &QueueArgs) -> Result<PubSubConfig> {
         .ok_or_else(|| {
             Error::new(
                 Code::ConfigInvalid,
-                "--ingress pubsub needs --project (GOOGLE_CLOUD_PROJECT)",
+                format!(
+                    "--ingress {} needs --project (GOOGLE_CLOUD_PROJECT)",
+                    queue.ingress.as_str()
+                ),
             )
         })?;
     Ok(PubSubConfig {
@@ -283,7 +299,7 @@ pub async fn publisher(queue: &QueueArgs, topic: &str) -> Result<Arc<dyn JobPubl
             ));
         }
         IngressKind::Local => Arc::new(open_queue(DirStore::open(&queue.root)?.root()).await?),
-        IngressKind::PubSub => {
+        IngressKind::PubSub | IngressKind::Push => {
             let config = PubSubConfig {
                 jobs_topic: Some(topic.to_owned()),
                 ..pubsub_config(queue)?
@@ -321,7 +337,7 @@ pub async fn morgue(queue: &QueueArgs, config: MorgueConfig<'_>) -> Result<Box<d
             let jobs = open_queue(DirStore::open(&queue.root)?.root()).await?;
             Ok(Box::new(jobs.morgue()))
         }
-        IngressKind::PubSub => {
+        IngressKind::PubSub | IngressKind::Push => {
             let pubsub = PubSub::connect(PubSubConfig {
                 subscription: Some(config.subscription.to_owned()),
                 jobs_topic: config.jobs_topic.map(str::to_owned),
@@ -339,7 +355,9 @@ pub async fn morgue(queue: &QueueArgs, config: MorgueConfig<'_>) -> Result<Box<d
 pub async fn store(queue: &QueueArgs) -> Result<Arc<dyn Store>> {
     Ok(match queue.ingress {
         IngressKind::Local => Arc::new(DirStore::open(&queue.root)?),
-        IngressKind::PubSub => Arc::new(GcsStore::connect(gcs_config(queue)).await?),
+        IngressKind::PubSub | IngressKind::Push => {
+            Arc::new(GcsStore::connect(gcs_config(queue)).await?)
+        }
     })
 }
 

@@ -24,6 +24,7 @@ use crate::telemetry::metrics::Metrics;
 mod bench;
 mod config_cmd;
 mod dlq;
+mod door;
 mod ends;
 mod model_cmd;
 mod publish;

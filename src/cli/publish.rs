@@ -287,7 +287,7 @@ impl PublishCmd {
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
                 (Some(bucket), prefix)
             }
-            None if self.queue.ingress == IngressKind::PubSub => {
+            None if self.queue.ingress != IngressKind::Local => {
                 anyhow::bail!("--prefix {prefix}: write gs://bucket/prefix")
             }
             None => (None, prefix),

@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ends::{self, Ends};
-use super::{Context, photo_bytes, start_engine, watch};
-use crate::config::{HttpArgs, LimitArgs, ModelArgs, QueueArgs, WorkerArgs};
+use super::{Context, door, photo_bytes, start_engine, watch};
+use crate::config::{HttpArgs, LimitArgs, ModelArgs, PushArgs, QueueArgs, WorkerArgs};
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Code, Error, Result};
 use crate::ingress::http::cache::Cache;
 use crate::ingress::http::{Api, Service};
 use crate::ingress::notification::SkipReason;
+use crate::ingress::push::{self, PushIngress};
 use crate::model::manifest::{Manifest, Resize};
 use crate::pipeline::Pipeline;
 use crate::pipeline::budget::Budget;
@@ -53,6 +54,8 @@ pub struct WorkerCmd {
     queue: QueueArgs,
     #[command(flatten)]
     worker: WorkerArgs,
+    #[command(flatten)]
+    push: PushArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -92,7 +95,9 @@ impl WorkerCmd {
             ),
         ]
         .into_iter()
-        .filter_map(|(wrong, what)| wrong.then_some(what))
+        .filter(|(wrong, _)| *wrong)
+        .map(|(_, what)| what.to_owned())
+        .chain(door::problems(&self.queue, worker, &self.push, limits))
         .collect();
         if !wrong.is_empty() {
             return Err(Error::new(Code::ConfigInvalid, wrong.join("; ")));
@@ -138,13 +143,29 @@ impl WorkerCmd {
                 give_up,
             )
         });
-        let more = api.as_ref().map(Api::routes).unwrap_or_default();
+        let mut more = api.as_ref().map(Api::routes).unwrap_or_default();
+        let door = door::config(&self.queue, &self.worker, &self.push, &self.limits)?;
+        let pushed = door.map(|door| {
+            let (routes, ingress) = push::open(door, side.clone(), metrics.clone());
+            more.routes = std::mem::take(&mut more.routes).merge(routes);
+            more.endpoints.push(push::ENDPOINT.to_owned());
+            ingress
+        });
         let routes = routes::router(side.clone(), metrics.clone(), more);
         let serving = tokio::spawn(server::serve(listener, routes, side_done.clone()));
 
         let stop = stop_on_signal();
         let ended = self
-            .work(plan, side.clone(), metrics, api, stop, shutdown, begun)
+            .work(
+                plan,
+                pushed,
+                side.clone(),
+                metrics,
+                api,
+                stop,
+                shutdown,
+                begun,
+            )
             .await;
         if let Err(error) = &ended {
             tracing::error!(code = %error.code(), class = %error.class(), error = error.chain(), "the worker ends");
@@ -169,6 +190,7 @@ impl WorkerCmd {
     async fn work(
         &self,
         plan: ends::Plan,
+        pushed: Option<PushIngress>,
         side: Arc<SideState>,
         metrics: Metrics,
         api: Option<Arc<Api>>,
@@ -181,7 +203,8 @@ impl WorkerCmd {
         let connecting = async {
             let connecting = Instant::now();
             let max_jobs = self.limits.max_jobs();
-            let ends = ends::connect(&self.queue, &self.worker, &plan, max_jobs, &metrics).await;
+            let (queue, worker) = (&self.queue, &self.worker);
+            let ends = ends::connect(queue, worker, &plan, max_jobs, pushed, &metrics).await;
             metrics.startup(StartPhase::Clients, connecting.elapsed());
             ends
         };

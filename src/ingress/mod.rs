@@ -14,6 +14,7 @@ pub mod inbox;
 pub mod local;
 pub mod notification;
 pub mod pubsub;
+pub mod push;
 
 /// A message as the queue holds it, before anybody looked inside.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -73,7 +74,7 @@ pub type BurialHook = Box<dyn Fn(Code) + Send + Sync>;
 /// A source of deliveries.
 #[async_trait]
 pub trait Ingress: Send {
-    /// `local` or `pubsub`: a metric label and a word in logs.
+    /// `local`, `pubsub` or `push`: a metric label and a word in logs.
     fn name(&self) -> &'static str;
 
     /// From now on `told` hears of the messages that this consumer moves to the dead letters by

@@ -412,6 +412,18 @@ fn unset(what: &str) -> Error {
     Error::new(Code::ConfigInvalid, format!("{what} must be configured"))
 }
 
+/// A subscription's full name, as Pub/Sub's envelopes have it, from that or from its last part.
+///
+/// Errors: `config_invalid` for what is no name, or names no project.
+pub fn subscription_name(name: &str, project: Option<&str>) -> Result<String> {
+    full_name("subscriptions", name, project).map_err(|why| {
+        Error::new(
+            Code::ConfigInvalid,
+            format!("the subscription {name:?} {why}"),
+        )
+    })
+}
+
 /// `projects/P/{kind}/N`, from that or from `N`.
 fn full_name(kind: &str, name: &str, project: Option<&str>) -> Result<String, String> {
     let parts: Vec<_> = name.split('/').collect();

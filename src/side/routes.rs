@@ -42,7 +42,12 @@ pub struct More {
     pub endpoints: Vec<String>,
     /// The root's answer to a browser.
     pub front: Option<Front>,
+    /// Put around all routes and what answers where there is none.
+    pub around: Option<Around>,
 }
+
+/// Wraps a router in layers.
+pub type Around = Box<dyn FnOnce(Router) -> Router + Send>;
 
 /// Looks at a request's headers; `None` where the usual answer will do.
 pub type Front = fn(&HeaderMap) -> Option<Response>;
@@ -79,7 +84,7 @@ fn router_with(state: Arc<SideState>, metrics: Metrics, more: More, memory: Read
         endpoints: endpoints.into(),
         front: more.front,
     };
-    Router::new()
+    let router = Router::new()
         .route("/", get(service))
         .route("/startup", get(startup))
         .route("/health", get(health))
@@ -91,8 +96,12 @@ fn router_with(state: Arc<SideState>, metrics: Metrics, more: More, memory: Read
         .with_state(shared.clone())
         .merge(more.routes)
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
-        .layer(middleware::from_fn_with_state(shared, count))
+        .fallback(not_found);
+    let router = match more.around {
+        Some(around) => around(router),
+        None => router,
+    };
+    router.layer(middleware::from_fn_with_state(shared, count))
 }
 
 async fn count(State(shared): State<Shared>, request: Request, next: Next) -> Response {

@@ -181,3 +181,43 @@ label! {
         Waiting = "waiting",
     }
 }
+
+label! {
+    /// Why a push from Pub/Sub was not let in, or let in and not worked on.
+    PushRefusal {
+        /// No bearer token.
+        Missing = "missing",
+        /// Something that is no token as Google issues them.
+        Malformed = "malformed",
+        /// Not signed by the issuer: another's signature, or a key that the issuer does not list.
+        Signature = "signature",
+        /// Cloud Run took the signature away, having checked it itself.
+        SignatureRemoved = "signature_removed",
+        /// The token's time is over.
+        Expired = "expired",
+        /// The token's time has not come.
+        Early = "early",
+        /// A token for somebody else.
+        Audience = "audience",
+        /// A token of somebody else.
+        Issuer = "issuer",
+        /// A token about another service account, or one whose address is not verified.
+        Email = "email",
+        /// The issuer's keys could not be fetched, so nobody can be let in who uses a new one.
+        KeysUnavailable = "keys_unavailable",
+        /// The worker is starting or draining.
+        NotReady = "not_ready",
+        /// The store does not answer.
+        StorageUnavailable = "storage_unavailable",
+        /// As many jobs are in work as may be.
+        Full = "full",
+        /// The body is larger than a message can be.
+        TooLarge = "too_large",
+        /// The body did not come in time, or broke off.
+        TooSlow = "too_slow",
+        /// The body is no push envelope.
+        Envelope = "envelope",
+        /// The envelope names another subscription.
+        Subscription = "subscription",
+    }
+}

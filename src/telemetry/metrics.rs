@@ -9,7 +9,9 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::labels::{BudgetState, CacheOutcome, Component, Outcome, RetryOp, Stage, StartPhase};
+use super::labels::{
+    BudgetState, CacheOutcome, Component, Outcome, PushRefusal, RetryOp, Stage, StartPhase,
+};
 use crate::effect::Effect;
 use crate::error::{Class, Code, Error, Result};
 
@@ -52,6 +54,7 @@ struct Inner {
     notifications_skipped: IntCounterVec,
     cache_requests: IntCounterVec,
     effects_failed: IntCounterVec,
+    push_refused: IntCounterVec,
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
     build_info: IntGaugeVec,
@@ -181,6 +184,11 @@ impl Metrics {
                 "Effects that were left out of an answer of the HTTP API.",
                 &["effect"],
             ),
+            push_refused: new.counters(
+                "push_refused_total",
+                "Pushes of Pub/Sub, or of somebody who poses as it, that became no delivery.",
+                &["reason"],
+            ),
             http_requests: new.counters(
                 "http_requests_total",
                 "HTTP requests answered.",
@@ -225,6 +233,9 @@ impl Metrics {
         }
         for component in Component::ALL {
             inner.component_up.with_label_values(&[component.as_str()]);
+        }
+        for reason in PushRefusal::ALL {
+            inner.push_refused.with_label_values(&[reason.as_str()]);
         }
         for state in BudgetState::ALL {
             inner
@@ -433,6 +444,14 @@ impl Metrics {
         self.0.effects_failed.with_label_values(&labels).inc();
     }
 
+    /// A push became no delivery.
+    pub fn push_refused(&self, reason: PushRefusal) {
+        self.0
+            .push_refused
+            .with_label_values(&[reason.as_str()])
+            .inc();
+    }
+
     /// An HTTP request was answered. `route` is a route's pattern, never the path asked for.
     pub fn http_request(&self, route: &str, status: u16, elapsed: Duration) {
         self.0
@@ -608,7 +627,7 @@ mod tests {
         let contract = "jobs_total job_seconds stage_seconds queue_age_seconds jobs_in_flight \
             stage_queue_depth batch_size inference_seconds model_load_seconds startup_seconds \
             bytes_in_total bytes_out_total memory_budget_bytes retries_total dead_letters_total \
-            duplicates_total notifications_skipped_total http_requests_total \
+            duplicates_total notifications_skipped_total push_refused_total http_requests_total \
             http_request_seconds build_info component_up gpu_memory_bytes cache_requests_total \
             effects_failed_total";
         let expected: BTreeSet<_> = contract.split_whitespace().map(str::to_owned).collect();
@@ -636,6 +655,7 @@ mod tests {
             "code",
             "commit",
             "component",
+            "effect",
             "ingress",
             "le",
             "model",
@@ -676,6 +696,7 @@ mod tests {
             r#"cutout_dead_letters_total{code="image_corrupt"}"#,
             r#"cutout_retries_total{code="storage_unavailable",op="job"}"#,
             r#"cutout_notifications_skipped_total{reason="own_output"}"#,
+            r#"cutout_push_refused_total{reason="signature"}"#,
             r#"cutout_memory_budget_bytes{state="waiting"}"#,
             r#"cutout_startup_seconds{phase="total"}"#,
             "cutout_jobs_in_flight",

@@ -156,14 +156,14 @@ impl Worker {
         &self.address
     }
 
-    /// The side port's URL, without a slash at its end.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+    /// `http://127.0.0.1:PORT` and a path of the side port.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 
     /// Status and body of a GET on the side port; status 0 when nobody answers.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let url = format!("http://{}{path}", self.address);
+        let url = self.url(path);
         let fetch = || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

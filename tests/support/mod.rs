@@ -15,12 +15,14 @@
 pub mod chaos;
 pub mod disk;
 pub mod fake_gcs;
+pub mod issuer;
 pub mod link;
 pub mod process;
 pub mod proxy;
 pub mod pubsub;
 
 pub use fake_gcs::FakeGcs;
+pub use issuer::{Issuer, Key};
 pub use link::Link;
 pub use proxy::{Fault, Proxy};
 pub use pubsub::{PubSub, SubscriptionOptions};

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use google_cloud_auth::credentials::anonymous;
 use google_cloud_pubsub::client::{SubscriptionAdmin, TopicAdmin};
-use google_cloud_pubsub::model::{DeadLetterPolicy, RetryPolicy, Subscription};
+use google_cloud_pubsub::model::{DeadLetterPolicy, PushConfig, RetryPolicy, Subscription};
 use serde_json::{Value, json};
 
 use super::process::{Server, binary};
@@ -150,6 +150,22 @@ impl PubSub {
         let request = self.subscriptions.create_subscription();
         request.with_request(wanted).send().await.unwrap();
         path
+    }
+
+    /// Creates a subscription whose messages are pushed to `endpoint`, a second after a failure
+    /// at the earliest.
+    pub async fn create_push_subscription(&self, subscription: &str, topic: &str, endpoint: &str) {
+        let mut policy = RetryPolicy::new();
+        policy.minimum_backoff = Some(Duration::from_secs(1).try_into().unwrap());
+        policy.maximum_backoff = Some(Duration::from_secs(2).try_into().unwrap());
+        let wanted = Subscription::new()
+            .set_name(self.subscription_path(subscription))
+            .set_topic(self.topic_path(topic))
+            .set_ack_deadline_seconds(60)
+            .set_push_config(PushConfig::new().set_push_endpoint(endpoint))
+            .set_retry_policy(policy);
+        let request = self.subscriptions.create_subscription();
+        request.with_request(wanted).send().await.unwrap();
     }
 
     /// Publishes a message and returns its id.

@@ -78,6 +78,11 @@ struct Report {
 
 impl QueueCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
+        // The worker would need a token for every job.
+        anyhow::ensure!(
+            self.ingress != IngressKind::Push,
+            "--ingress push cannot be measured: use pubsub"
+        );
         let root = tempfile::tempdir()?;
         let queue = self.queue(root.path())?;
         let cutter = self.common.cutter().await?;
@@ -148,11 +153,8 @@ impl QueueCmd {
     fn queue(&self, root: &std::path::Path) -> anyhow::Result<QueueArgs> {
         // Defaults and environment are those of the worker and of `cutout publish`.
         let command = <QueueArgs as Args>::augment_args(clap::Command::new("queue"));
-        let kind = match self.ingress {
-            IngressKind::Local => "local",
-            IngressKind::PubSub => "pubsub",
-        };
-        let mut words = vec!["queue".into(), "--ingress".into(), kind.into()];
+        let kind = self.ingress.as_str().into();
+        let mut words = vec!["queue".into(), "--ingress".into(), kind];
         words.extend(["--root".into(), root.as_os_str().to_owned()]);
         if let Some(project) = &self.project {
             words.extend(["--project".into(), project.into()]);

@@ -180,10 +180,17 @@ impl Api {
     /// The API's routes for the side port.
     pub fn routes(self: &Arc<Self>) -> More {
         let (router, api) = router(Arc::clone(self));
+        let cors = cors::layer(self.settings.origins.clone());
         More {
             endpoints: openapi::endpoints(&api),
             routes: router,
             front: Some(front),
+            // Outermost, so that a page can read errors too, and its preflight meets no 405.
+            around: Some(Box::new(|router| {
+                router
+                    .layer(middleware::from_fn(context::identify))
+                    .layer(cors)
+            })),
         }
     }
 
@@ -296,10 +303,7 @@ fn router(api: Arc<Api>) -> (Router, OpenApi) {
         .merge(page::routes())
         .layer(Extension(openapi::Document(text.into())))
         .layer(compression)
-        .layer(settings.client_ip.into_extension())
-        .layer(middleware::from_fn(context::identify))
-        // Outermost, so that a page can read errors too.
-        .layer(cors::layer(settings.origins));
+        .layer(settings.client_ip.into_extension());
     (router, document)
 }
 
