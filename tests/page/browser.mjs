@@ -29,6 +29,7 @@ export async function launch() {
     executablePath,
     headless: "shell",
     env: { ...process.env, ...letters, LD_LIBRARY_PATH: libraries.filter(Boolean).join(":") },
+    timeout: PATIENCE_MS,
     protocolTimeout: PATIENCE_MS,
     args: [
       // The sandbox refuses root, and wants user namespaces from others. The only page is ours.
@@ -42,13 +43,14 @@ export async function launch() {
 
 /** A tab of its own session, watched from before its first request. */
 export class Tab {
-  static async open(browser, base, { width = 1200, height = 850, scheme = "light", before } = {}) {
+  static async open(browser, base, { width = 1200, height = 850, motion, before } = {}) {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
     const tab = new Tab(base, context, page);
-    await tab.#watch();
+    page.setDefaultTimeout(PATIENCE_MS);
     await page.setViewport({ width, height, hasTouch: width < 600, isMobile: width < 600 });
-    await tab.media({ scheme });
+    await tab.media({ motion });
+    await tab.#watch();
     if (before) await page.evaluateOnNewDocument(before);
     tab.answer = await page.goto(base, { waitUntil: "networkidle0" });
     return tab;
@@ -73,14 +75,15 @@ export class Tab {
       if (!["error", "warn"].includes(message.type())) return;
       this.faults.push(`console: ${message.text()} (${message.location().url ?? ""})`);
     });
-    page.on("request", (request) => {
-      const url = new URL(request.url());
-      this.events.push(`${request.method()} ${url.pathname}`);
+    // All from one session, which alone tells in which order things happened.
+    const session = await page.createCDPSession();
+    await session.send("Network.enable");
+    session.on("Network.requestWillBeSent", ({ request }) => {
+      const url = new URL(request.url);
+      this.events.push(`${request.method} ${url.pathname}`);
       const own = url.origin === this.origin || ["blob:", "data:"].includes(url.protocol);
       if (!own) this.faults.push(`a request to another place: ${url.href}`);
     });
-    const session = await page.createCDPSession();
-    await session.send("Network.enable");
     session.on("Network.webSocketCreated", ({ url }) => {
       this.events.push("WS created");
       if (new URL(url).host !== new URL(this.origin).host) this.faults.push(`a socket to ${url}`);
@@ -104,6 +107,7 @@ export class Tab {
             value: bar.hasAttribute("value") ? bar.value : null,
             step: document.getElementById("step").textContent,
             said: document.getElementById("status").textContent,
+            moving: document.getAnimations().length,
           };
           globalThis.shown.push(entry);
         };
@@ -181,7 +185,7 @@ export class Tab {
 
   /** Chooses a file in the dialog that `open` opens. */
   async chooseBy(open, file) {
-    const dialog = this.page.waitForFileChooser({ timeout: PATIENCE_MS });
+    const dialog = this.page.waitForFileChooser();
     // The browser must know that the dialog is awaited before it opens.
     await this.page.evaluate(() => null);
     const [chooser] = await Promise.all([dialog, open()]);
