@@ -45,7 +45,9 @@ def cut_out() -> np.ndarray:
 
 
 def program() -> Path:
-    """The benchmark's program, built if it is not there."""
+    """The benchmark's program, built if it is not there and not named by EFFECTS_BIN."""
+    if named := os.environ.get("EFFECTS_BIN"):
+        return Path(named).resolve()
     command = ["cargo", "bench", "--locked", "--bench", "effects", "--no-run", "--message-format=json"]
     built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     for line in built.stdout.splitlines():
@@ -84,6 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="turns of each, in pairs")
     parser.add_argument("--runs", type=int, default=3, help="times in one turn; the first is not counted")
+    parser.add_argument("--effect", choices=reference.EFFECTS, action="append", help="only this one; may be repeated")
     parser.add_argument("--json", type=Path, help="writes all that was measured")
     parser.add_argument("--reference", nargs=3, metavar=("EFFECT", "FILE", "RUNS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -106,7 +109,7 @@ def main() -> None:
     print("| effect | cutout, ms | NumPy and OpenCV, ms | ratio (least to most) | cutout, MiB | promised | NumPy, MiB |")
     print("|---|---|---|---|---|---|---|")
     measured = {}
-    for effect in reference.EFFECTS:
+    for effect in options.effect or reference.EFFECTS:
         pairs = []
         for _ in range(options.rounds):
             a = turn([ours, "--once", effect, path, WIDTH, HEIGHT, options.runs])

@@ -223,6 +223,7 @@ fn diffuse_row(row: &mut [Point], below: &mut [Point]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::cut;
     use super::*;
 
     #[test]
@@ -258,6 +259,33 @@ mod tests {
             -248.0 / 16.0 - 363.5 * 5.0 / 16.0,
         ];
         assert_eq!(below.map(|p| p.brightness), expected);
+    }
+
+    #[test]
+    fn points_of_neighbouring_strips_are_those_of_one_picture() {
+        let (left, width, height) = (STRIP - 40, 80, 24);
+        let whole = cut((STRIP + 60) as u32, height as u32, 4);
+        let whole = Source::of(&whole).unwrap();
+        let pixels: Vec<Pixel> = (0..height)
+            .flat_map(|y| &whole.row(y)[left..left + width])
+            .copied()
+            .collect();
+        let part = Source {
+            pixels: &pixels,
+            width,
+            height,
+        };
+        let (all, few) = (prepared(&whole), prepared(&part));
+        let columns = [whole.width, width].map(|width| width.div_ceil(SPACING));
+        for y in 0..height / SPACING {
+            // What is near the part's sides has seen other neighbours.
+            for x in REACH..columns[1] - REACH {
+                let expected = all[y * columns[0] + left / SPACING + x];
+                let ours = few[y * columns[1] + x];
+                assert_eq!(ours.brightness, expected.brightness, "{x}, {y}");
+                assert_eq!(ours.threshold, expected.threshold, "{x}, {y}");
+            }
+        }
     }
 
     #[test]

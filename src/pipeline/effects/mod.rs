@@ -33,7 +33,7 @@ pub use sheet::contact_sheet;
 pub fn apply(effect: Effect, params: &EffectParams, picture: &Picture) -> Result<Picture> {
     let source = Source::of(picture)?;
     let data = match effect {
-        Effect::Color => picture.data.clone(),
+        Effect::Color => source.copied(),
         Effect::EnhancedBlackWhite => film::developed(&source, params),
         Effect::PopArt => popart::painted(&source),
         Effect::Dithering => dither::dotted(&source),
@@ -45,10 +45,15 @@ pub fn apply(effect: Effect, params: &EffectParams, picture: &Picture) -> Result
     })
 }
 
+/// What a thread touches of its stack, and allocators round up, on top of what is asked for: two
+/// thirds of it were measured.
+const SLACK: usize = 1 << 19;
+
 /// Memory in bytes that [`apply`] takes at most, its answer included, for a picture of a size.
 pub fn working_bytes(effect: Effect, width: u32, height: u32) -> u64 {
     let answer = 4 * u64::from(width) * u64::from(height);
     answer
+        + for_all_threads(SLACK)
         + match effect {
             Effect::Color => 0,
             Effect::EnhancedBlackWhite => film::scratch_bytes(),

@@ -44,6 +44,19 @@ impl<'a> Source<'a> {
         })
     }
 
+    /// The pixels once more. By all threads, because most of the time goes into fresh memory.
+    pub(super) fn copied(&self) -> Vec<u8> {
+        self.painted(
+            || (),
+            |(), tile, rows| {
+                for (y, out) in rows.chunks_exact_mut(self.width).enumerate() {
+                    let from = &self.row(tile.top + y)[tile.left..][..tile.width];
+                    out[tile.left..][..tile.width].copy_from_slice(from);
+                }
+            },
+        )
+    }
+
     /// A row inside the picture.
     pub(super) fn row(&self, y: usize) -> &'a [Pixel] {
         &self.pixels[y * self.width..][..self.width]
