@@ -23,7 +23,7 @@ pub enum Effect {
     PopArt,
     /// Black dots on white.
     Dithering,
-    /// Large pixels of 32 colours.
+    /// Large pixels in the colours of an old console.
     Retro8Bit,
 }
 
@@ -65,7 +65,7 @@ impl Effect {
                 "Flat areas of six loud colours and black, chosen by brightness and hue."
             }
             Self::Dithering => "Black dots on white, denser where the picture is darker.",
-            Self::Retro8Bit => "Large pixels in 32 colours, smaller ones along edges.",
+            Self::Retro8Bit => "Large pixels in the colours of an old console, smaller ones along edges.",
         }
     }
 }

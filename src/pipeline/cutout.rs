@@ -274,8 +274,10 @@ impl Cutter {
             .run(self.metrics.waiting_guard(Stage::Effects), move || {
                 let _held = held;
                 let begun = Instant::now();
-                let picture = effects::apply(effect, &params, &cutout)?;
-                drop(cutout);
+                let picture = match effect {
+                    Effect::Color => cutout,
+                    _ => Arc::new(effects::apply(effect, &params, &cutout)?),
+                };
                 let applied = begun.elapsed();
                 let begun = Instant::now();
                 let encoded = encode::encode(&picture, &output)?;

@@ -187,7 +187,7 @@ def nearest_colours(rgb: np.ndarray) -> np.ndarray:
 def pixelated(rgb: np.ndarray, factor: int) -> np.ndarray:
     height, width = rgb.shape[:2]
     small = (max(1, width // factor), max(1, height // factor))
-    cells = nearest_colours(cv2.resize(rgb, small, interpolation=cv2.INTER_AREA))
+    cells = cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
     return cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
@@ -196,7 +196,8 @@ def retro8bit(rgba: np.ndarray) -> np.ndarray:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     slope = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     edges = cv2.dilate((slope > 40).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    out = np.where(edges[..., np.newaxis], pixelated(rgb, 3), pixelated(rgb, 6))
+    few = nearest_colours(rgb)
+    out = np.where(edges[..., np.newaxis], pixelated(few, 3), pixelated(few, 6))
     return with_alpha(out, rgba)
 
 

@@ -1,8 +1,10 @@
-//! `retro8bit`: large pixels of 32 colours, smaller ones along edges.
+//! `retro8bit`: the colours of an old console in large pixels, smaller ones along edges.
 //!
-//! Averages are taken of the picture, and the palette's colour nearest to each average. The other way
-//! round, averages of palette colours, would not be in the palette, and it would be 32 colours no
-//! longer.
+//! In the order of the rule: first every pixel becomes the palette's nearest colour, then averages are
+//! taken, so that a large pixel may lie between the palette's colours
+//! (docs/decisions/0014-effects-in-the-order-of-their-rules.md).
+
+use std::sync::LazyLock;
 
 use rayon::prelude::*;
 
@@ -18,9 +20,7 @@ const FINE: usize = 3;
 /// Slope above which a pixel is an edge, squared.
 const EDGE: i32 = 40 * 40;
 
-const COLOURS: usize = 32;
-
-const PALETTE: [[u8; 3]; COLOURS] = [
+const PALETTE: [[u8; 3]; 32] = [
     // Greys.
     [0, 0, 0],
     [25, 25, 25],
@@ -60,8 +60,11 @@ const PALETTE: [[u8; 3]; COLOURS] = [
     [50, 100, 50],
 ];
 
-/// .15, .60 and .25 in twentieths: distances are whole numbers below 2²⁴, which floats hold.
-const WEIGHTS: [f32; 3] = [3.0, 12.0, 5.0];
+/// .15, .60 and .25 in twentieths: distances are whole numbers.
+const WEIGHTS: [u32; 3] = [3, 12, 5];
+
+/// Pixels that one task works on.
+const STRETCH: usize = 1 << 14;
 
 /// Slopes look a pixel around, and widening the edges another one.
 const REACH: usize = 2;
@@ -73,7 +76,13 @@ pub(super) fn pixelated(source: &Source<'_>) -> Vec<u8> {
     if source.pixels.is_empty() {
         return Vec::new();
     }
-    let (coarse, fine) = (Cells::of(source, COARSE), Cells::of(source, FINE));
+    let (coarse, fine) = {
+        let few = Source {
+            pixels: &in_palette(source),
+            ..*source
+        };
+        (Cells::of(&few, COARSE), Cells::of(&few, FINE))
+    };
     source.painted(Windows::new, |windows, tile, rows| {
         windows.paint(source, [&coarse, &fine], tile, rows);
     })
@@ -86,33 +95,48 @@ pub(super) fn scratch_bytes(width: u32, height: u32) -> u64 {
         side(width) * side(height)
     };
     let window = 3 * (GREYS * size_of::<i16>() + GREYS) + 2 * STRIP * size_of::<u32>();
-    cells(COARSE) + cells(FINE) + for_all_threads(window)
+    // The picture in the palette is gone before the answer begins, which is as large.
+    3 * (cells(COARSE) + cells(FINE)) + for_all_threads(window)
 }
 
-/// The picture in cells, each as the number of a colour.
+/// The picture in the palette's colours.
+fn in_palette(source: &Source<'_>) -> Vec<Pixel> {
+    let mut few = vec![[0; 4]; source.pixels.len()];
+    few.par_chunks_mut(STRETCH)
+        .zip(source.pixels.par_chunks(STRETCH))
+        .for_each(|(few, pixels)| {
+            // A plain surface is most of what surrounds a cut-out.
+            let mut latest = ([0; 3], PALETTE[nearest([0; 3])]);
+            for (few, &[r, g, b, a]) in few.iter_mut().zip(pixels) {
+                if [r, g, b] != latest.0 {
+                    latest = ([r, g, b], PALETTE[nearest([r, g, b])]);
+                }
+                let [r, g, b] = latest.1;
+                *few = [r, g, b, a];
+            }
+        });
+    few
+}
+
+/// The picture in cells.
 struct Cells {
     across: Side,
     down: Side,
-    colours: Vec<u8>,
+    colours: Vec<[u8; 3]>,
 }
 
 impl Cells {
     fn of(source: &Source<'_>, factor: usize) -> Self {
         let across = Side::new(source.width, factor);
         let down = Side::new(source.height, factor);
-        let mut colours = vec![0; across.cells * down.cells];
+        let mut colours = vec![[0; 3]; across.cells * down.cells];
         colours
             .par_chunks_mut(across.cells)
             .enumerate()
             .for_each(|(row, colours)| {
-                // A plain surface is most of a cut-out, and of what surrounds it.
-                let mut latest = ([0; 3], nearest([0; 3]));
                 for (colour, average) in colours.iter_mut().zip(averages(source, across, down, row))
                 {
-                    if average != latest.0 {
-                        latest = (average, nearest(average));
-                    }
-                    *colour = latest.1;
+                    *colour = average;
                 }
             });
         Self {
@@ -122,46 +146,66 @@ impl Cells {
         }
     }
 
-    fn row(&self, y: usize) -> &[u8] {
+    fn row(&self, y: usize) -> &[[u8; 3]] {
         &self.colours[self.down.nearest(y) * self.across.cells..][..self.across.cells]
     }
 }
 
-/// The palette by channels, for vectors.
-const BY_CHANNEL: [[f32; COLOURS]; 3] = {
-    let mut channels = [[0.0; COLOURS]; 3];
-    let mut i = 0;
-    while i < COLOURS {
-        let mut channel = 0;
-        while channel < 3 {
-            channels[channel][i] = PALETTE[i][channel] as f32;
-            channel += 1;
-        }
-        i += 1;
-    }
-    channels
-};
+/// Cubes along each axis of the colour space that [`CANDIDATES`] are kept for.
+const CUBES: usize = 16;
+const CUBE: usize = 256 / CUBES;
 
-/// The colour at the smallest distance, the first of equals, as `argmin` says.
-fn nearest(colour: [u8; 3]) -> u8 {
-    let [r, g, b] = colour.map(f32::from);
-    let [reds, greens, blues] = &BY_CHANNEL;
-    let mut distances = [0.0f32; COLOURS];
-    for (i, distance) in distances.iter_mut().enumerate() {
-        let (r, g, b) = (r - reds[i], g - greens[i], b - blues[i]);
-        *distance = WEIGHTS[0] * r * r + WEIGHTS[1] * g * g + WEIGHTS[2] * b * b;
+/// For each cube of colours the palette's colours that are nearest to some colour in it, in order: a
+/// handful instead of 32 to look at, with the same answer.
+static CANDIDATES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    (0..CUBES.pow(3))
+        .map(|cube| {
+            let corner = [cube / CUBES / CUBES, cube / CUBES % CUBES, cube % CUBES];
+            let reaches = PALETTE.map(|colour| reach(colour, corner.map(|c| c * CUBE)));
+            // Whatever colour it is, one of the palette is at most so far away.
+            let bound = reaches.iter().map(|(_, farthest)| *farthest).min();
+            (0u8..)
+                .zip(reaches)
+                .filter(|(_, (closest, _))| Some(*closest) <= bound)
+                .map(|(number, _)| number)
+                .collect()
+        })
+        .collect()
+});
+
+/// The least and the greatest distance from a colour to those of a cube with this corner.
+fn reach(colour: [u8; 3], corner: [usize; 3]) -> (u32, u32) {
+    let (mut closest, mut farthest) = (0, 0);
+    for channel in 0..3 {
+        let at = u32::from(colour[channel]);
+        let (low, high) = (corner[channel] as u32, (corner[channel] + CUBE - 1) as u32);
+        let outside = low.saturating_sub(at).max(at.saturating_sub(high));
+        let across = at.abs_diff(low).max(at.abs_diff(high));
+        closest += WEIGHTS[channel] * outside * outside;
+        farthest += WEIGHTS[channel] * across * across;
     }
-    let mut least = [f32::INFINITY; 8];
-    for distances in distances.as_chunks::<8>().0 {
-        for (least, &distance) in least.iter_mut().zip(distances) {
-            *least = if distance < *least { distance } else { *least };
+    (closest, farthest)
+}
+
+/// The number of the palette's colour at the smallest distance, the first of equals, as `argmin` says.
+fn nearest(colour: [u8; 3]) -> usize {
+    let [r, g, b] = colour.map(|c| usize::from(c) / CUBE);
+    let candidates = &CANDIDATES[(r * CUBES + g) * CUBES + b];
+    let (mut best, mut least) = (0, u32::MAX);
+    for &number in candidates {
+        let distance = distance(colour, PALETTE[usize::from(number)]);
+        if distance < least {
+            (best, least) = (number, distance);
         }
     }
-    let least = least.into_iter().fold(f32::INFINITY, f32::min);
-    distances
-        .iter()
-        .position(|&distance| distance == least)
-        .map_or(0, |index| index as u8)
+    usize::from(best)
+}
+
+/// The squared distance of two colours, in twentieths.
+fn distance(one: [u8; 3], other: [u8; 3]) -> u32 {
+    (0..3)
+        .map(|channel| WEIGHTS[channel] * u32::from(one[channel].abs_diff(other[channel])).pow(2))
+        .sum()
 }
 
 /// Rows of a tile.
@@ -237,18 +281,17 @@ impl Windows {
         }
     }
 
-    fn fill(&self, y: isize, colours: [&[u8]; 2], from: &[Pixel], out: &mut [Pixel]) {
+    fn fill(&self, y: isize, colours: [&[[u8; 3]]; 2], from: &[Pixel], out: &mut [Pixel]) {
         let used = out.len() + 2;
         let [above, here, below] = [-1, 0, 1].map(|dy| &self.edges.row(y + dy)[..used]);
         let [coarse, fine] = &self.cells;
         for (x, (out, pixel)) in out.iter_mut().zip(from).enumerate() {
             let column = |x: usize| above[x] | here[x] | below[x];
-            let number = if column(x) | column(x + 1) | column(x + 2) == 0 {
+            let [r, g, b] = if column(x) | column(x + 1) | column(x + 2) == 0 {
                 colours[0][coarse[x] as usize]
             } else {
                 colours[1][fine[x] as usize]
             };
-            let [r, g, b] = PALETTE[usize::from(number)];
             *out = [r, g, b, pixel[3]];
         }
     }
@@ -268,10 +311,10 @@ mod tests {
     #[test]
     fn colours_of_the_palette_are_their_own_nearest() {
         for (number, &colour) in PALETTE.iter().enumerate() {
-            assert_eq!(usize::from(nearest(colour)), number);
+            assert_eq!(nearest(colour), number);
         }
         // As far from 130 as from 160, 145 goes to the first.
-        assert_eq!(PALETTE[usize::from(nearest([145; 3]))], [130; 3]);
+        assert_eq!(PALETTE[nearest([145; 3])], [130; 3]);
     }
 
     #[test]
@@ -295,7 +338,7 @@ mod tests {
             };
             let least = PALETTE.iter().map(distance).min().unwrap();
             let first = PALETTE.iter().position(|other| distance(other) == least).unwrap();
-            prop_assert_eq!(usize::from(nearest(colour)), first);
+            prop_assert_eq!(nearest(colour), first);
         }
     }
 }
