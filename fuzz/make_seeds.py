@@ -423,6 +423,24 @@ def messages() -> None:
     write("push_envelope", "no-attempts", '{"message":{"messageId":"17"},"subscription":"s","deliveryAttempt":0}')
 
 
+def uploads() -> None:
+    def form(*parts: tuple[str, str], end: str = "--X--\r\n") -> str:
+        return "".join(f'--X\r\nContent-Disposition: form-data; name="{name}"; filename="rex.jpg"\r\n\r\n{value}\r\n' for name, value in parts) + end
+
+    kind = "multipart/form-data; boundary=X\n"
+    write("upload", "form", kind + "use_cache=false&effect=popart\n" + form(("output_format", "webp"), ("file", "photo")))
+    write("upload", "effects", kind + "effects=popart,none&effect_params=%7B%22grain%22:0.5%7D\n" + form(("form_effects", "dithering"), ("file", "photo")))
+    write("upload", "no-file", kind + "\n" + form(("image", "photo")))
+    write("upload", "two-files", kind + "\n" + form(("file", "a"), ("file", "b")))
+    write("upload", "no-end", kind + "\n" + form(("file", "photo"), end=""))
+    write("upload", "no-boundary", "multipart/form-data\n\n" + form(("file", "photo")))
+    write("upload", "large", kind + "\n" + form(("file", "x" * 1001)))
+    write("upload", "raw", "image/jpeg\nquality=95\nphoto")
+    write("upload", "raw-large", "image/jpeg\n\n" + "x" * 1001)
+    write("upload", "json", 'application/json\n\n{"url":"http://localhost/"}')
+    write("upload", "empty", "\n\n")
+
+
 def names() -> None:
     lines = ["gs://perkie-uploads/2026/11/rex.jpg#17", "gs://perkie/photo#1a.jpg", "inbox/rex.jpg", "../x", "/etc/passwd", ".cutout/meta/x", "a\\b", "file:///etc/passwd", "perkie-uploads", "gs://perkie-uploads/2026/", "rgba", "color:#1a2b3c", "#ffffff", "image:gs://perkie/wall.jpg", "1200x800", "1200", "5%", "0.25", "cover"]
     for number, line in enumerate(lines):
@@ -451,6 +469,7 @@ def main() -> None:
     headers()
     jobs()
     messages()
+    uploads()
     names()
     manifests()
 

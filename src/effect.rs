@@ -65,7 +65,9 @@ impl Effect {
                 "Flat areas of six loud colours and black, chosen by brightness and hue."
             }
             Self::Dithering => "Black dots on white, denser where the picture is darker.",
-            Self::Retro8Bit => "Large pixels in the colours of an old console, smaller ones along edges.",
+            Self::Retro8Bit => {
+                "Large pixels in the colours of an old console, smaller ones along edges."
+            }
         }
     }
 }

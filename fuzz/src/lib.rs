@@ -7,6 +7,7 @@ mod envelopes;
 mod names;
 mod pictures;
 mod texts;
+mod uploads;
 
 // The allocator counts for `pictures`.
 #[path = "../../tests/support/memory.rs"]
@@ -26,7 +27,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target {
         name: "job",
         corpora: &["job"],
@@ -51,6 +52,11 @@ pub const TARGETS: [Target; 9] = [
         name: "push_envelope",
         corpora: &["push_envelope"],
         body: envelopes::push_envelope,
+    },
+    Target {
+        name: "upload",
+        corpora: &["upload"],
+        body: uploads::upload,
     },
     Target {
         name: "names",

@@ -42,19 +42,19 @@ use refusal::{RETRY_AFTER, Refusal};
 
 pub mod cache;
 pub mod cors;
+pub mod fields;
 pub mod flights;
 pub mod openapi;
 pub mod rate;
 pub mod refusal;
+pub mod upload;
 
 mod about;
 mod context;
-mod fields;
 mod json;
 mod page;
 mod process;
 mod progress;
-mod upload;
 
 /// The metric label of photos that come this way.
 pub const NAME: &str = "http";

@@ -1,0 +1,3 @@
+#![no_main]
+
+cutout_fuzz::target!("upload");
