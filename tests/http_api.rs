@@ -461,6 +461,80 @@ fn before_the_model_is_loaded_photos_are_told_to_come_again() {
     assert!(headers.contains_key("retry-after"));
 }
 
+/// The network is busy with one photo while another's client goes away.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_client_that_goes_away_while_it_waits_for_the_network_costs_no_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = quick();
+    command
+        .args(["worker", "--http-api", "--rate-limit", "0", "--root"])
+        .arg(dir.path())
+        .env("FAILPOINTS", "network_running=1*sleep(3000)->off");
+    let worker = Worker::start(command).ready();
+    let before = worker.metric("cutout_inference_seconds_count", &[]);
+    let waits = || worker.metric("cutout_stage_queue_depth", &["stage=\"infer\""]);
+    std::thread::scope(|scope| {
+        let first =
+            scope.spawn(|| block_on(send(&http(), &worker, "/remove-background", &noise(1, 64))));
+        wait_until("the first one's run", || {
+            (worker.get_json("/api/v2/stats")["requests_under_way"] == 1 && waits() == 0.0)
+                .then_some(())
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        let (kind, body) = form(&noise(2, 64));
+        let mut second = TcpStream::connect(worker.address()).unwrap();
+        let head = format!(
+            "POST /remove-background HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        second.write_all(head.as_bytes()).unwrap();
+        second.write_all(&body).unwrap();
+        wait_until("the second one's place in the queue", || {
+            (waits() == 1.0).then_some(())
+        });
+        drop(second);
+        wait_until("its end", || (waits() == 0.0).then_some(()));
+        assert_eq!(first.join().unwrap().0, 200);
+    });
+    assert_eq!(
+        worker.metric("cutout_inference_seconds_count", &[]) - before,
+        1.0
+    );
+    let gone = ["route=\"/remove-background\"", "status=\"499\""];
+    assert_eq!(worker.metric("cutout_http_requests_total", &gone), 1.0);
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn an_effect_that_fails_does_not_fail_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = quick();
+    command
+        .args(["worker", "--http-api", "--root"])
+        .arg(dir.path())
+        .env("FAILPOINTS", "effect_encoded=1*off->1*panic->off");
+    let worker = Worker::start(command).ready();
+    let path =
+        "/api/v2/process-with-effects?return_all_effects=true&effects=popart,dithering,retro8bit";
+    let (status, headers, body) = block_on(send(&http(), &worker, path, &cat()));
+    assert_eq!(status, 200);
+    let answer: Value = serde_json::from_slice(&body).unwrap();
+    let made: Vec<_> = answer["effects"].as_object().unwrap().keys().collect();
+    assert_eq!(made, ["popart", "retro8bit"]);
+    assert_eq!(answer["failed_effects"], serde_json::json!(["dithering"]));
+    assert_eq!(
+        (&answer["success"], &answer["total_effects"]),
+        (&true.into(), &2.into())
+    );
+    assert_eq!(headers["x-effects-count"], "2");
+    assert_eq!(
+        worker.metric("cutout_effects_failed_total", &["effect=\"dithering\""]),
+        1.0
+    );
+    assert_eq!(worker.get("/health").0, 200);
+}
+
 #[test]
 fn rotated_phone_photos_come_back_upright() {
     let dir = tempfile::tempdir().unwrap();

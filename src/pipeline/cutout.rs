@@ -281,6 +281,7 @@ impl Cutter {
                 let applied = begun.elapsed();
                 let begun = Instant::now();
                 let encoded = encode::encode(&picture, &output)?;
+                crash_point!("effect_encoded");
                 Ok((encoded, applied, begun.elapsed()))
             })
             .await?;

@@ -187,7 +187,6 @@ impl Pipeline {
                 .cutter
                 .effect(&mut cut, effect, &params, output, &mut spent)
                 .await?;
-            crash_point!("effect_encoded");
             clock.restart();
             let written = self.write(target, encoded, *precondition, &writing).await?;
             clock.lap(Stage::Upload);

@@ -260,6 +260,7 @@ def telling(base: str) -> None:
         ("/health", {"status", "timestamp", "model", "storage_connected", "memory", "endpoints"}),
         ("/startup", {"status", "model_loaded"}),
         ("/model-info", {"model", "state"}),
+        ("/api/v2", {"service", "version", "effects"}),
         ("/api/v2/", {"service", "version", "effects"}),
         ("/api/v2/effects", {"effects"}),
         ("/api/v2/effect/popart", {"name", "description"}),

@@ -14,6 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware;
 use axum::response::Response;
+use axum::routing::get;
 use axum::{Extension, Router};
 use axum_client_ip::{ClientIp, ClientIpSource};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -62,6 +63,10 @@ pub const NAME: &str = "http";
 /// Listeners to progress at once; each costs a connection and little else.
 const LISTENERS: usize = 256;
 
+/// Cut-outs on their way to the cache at once. While the store is away each stays in memory for as long
+/// as the store's client tries; more are not kept.
+const KEEPERS: usize = 8;
+
 /// Answers that are not pictures are compressed from this size, in bytes.
 const COMPRESS_ABOVE: u16 = 1000;
 
@@ -105,6 +110,8 @@ pub struct Api {
     listeners: Arc<Semaphore>,
     sessions: Sessions,
     flights: Flights<CacheKey, Encoded>,
+    /// Cut-outs on their way to the cache.
+    keepers: Arc<Semaphore>,
     /// Requests under way, which a drain waits for.
     requests: TaskTracker,
     /// Cancelled when a drain waits no longer.
@@ -166,6 +173,7 @@ impl Api {
             service: OnceLock::new(),
             sessions: Sessions::default(),
             flights: Flights::default(),
+            keepers: Arc::new(Semaphore::new(KEEPERS)),
             requests,
             give_up,
             counts: Counts::default(),
@@ -281,6 +289,8 @@ fn router(api: Arc<Api>) -> (Router, OpenApi) {
         .routes(routes!(process::process))
         .routes(routes!(process::process_with_effects))
         .routes(routes!(about::index))
+        // FastAPI sent its clients there.
+        .route("/api/v2", get(about::index))
         .routes(routes!(about::effects))
         .routes(routes!(about::effect))
         .routes(routes!(about::stats))

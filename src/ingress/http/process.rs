@@ -461,7 +461,7 @@ impl Work<'_> {
         let (mut found, mut cut) = (CacheOutcome::Shared, None);
         let png = flight
             .get_or_try_init(|| async {
-                match cache.get(&key).await {
+                match in_time(cache.get(&key)).await {
                     Ok(Some(bytes)) => {
                         found = CacheOutcome::Hit;
                         return Ok(kept_png(bytes));
@@ -613,12 +613,30 @@ impl Work<'_> {
     }
 }
 
+/// A look into the cache must not take longer than what it is to spare.
+async fn in_time<T>(look: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    tokio::time::timeout(PATIENCE, look)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::new(
+                Code::StorageUnavailable,
+                "the cache did not answer in 5 s",
+            ))
+        })
+}
+
 /// Puts a cut-out into the cache while the answer is on its way.
 fn keep(api: &Arc<Api>, service: &Arc<Service>, key: CacheKey, png: Bytes) {
     let (service, metrics) = (Arc::clone(service), api.metrics.clone());
+    let Ok(keeper) = Arc::clone(&api.keepers).try_acquire_owned() else {
+        metrics.cache(CacheOutcome::NotKept);
+        tracing::debug!("a cut-out is not kept: the store is slow");
+        return;
+    };
     let under_way = api.requests.token();
     let task = async move {
-        let _under_way = under_way;
+        let (_keeper, _under_way) = (keeper, under_way);
         let Some(cache) = &service.cache else { return };
         if let Err(error) = cache.put(&key, png).await {
             metrics.cache(CacheOutcome::NotKept);
