@@ -307,8 +307,19 @@ fn a_client_has_its_number_of_photos_a_minute_and_questions_do_not_count() {
     for _ in 0..20 {
         assert_eq!(worker.get("/api/v2/effects").0, 200);
     }
+    // A client that sends all of a large photo before it reads is told so too, not of a broken connection.
+    let mut large = TcpStream::connect(worker.address()).unwrap();
+    let bytes = 8 << 20;
+    let head = format!(
+        "POST /remove-background HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-forwarded-for: 203.0.113.7\r\ncontent-length: {bytes}\r\n\r\n"
+    );
+    large.write_all(head.as_bytes()).unwrap();
+    large.write_all(&vec![0; bytes]).unwrap();
+    let mut answer = String::new();
+    large.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
     let refused = ["route=\"/remove-background\"", "status=\"429\""];
-    assert_eq!(worker.metric("cutout_http_requests_total", &refused), 1.0);
+    assert_eq!(worker.metric("cutout_http_requests_total", &refused), 2.0);
 }
 
 #[test]

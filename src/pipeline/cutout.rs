@@ -108,6 +108,22 @@ impl Cut {
     }
 }
 
+impl Spent {
+    /// By stages, without those that there was nothing to do in.
+    pub fn stages(&self) -> impl Iterator<Item = (Stage, Duration)> {
+        [
+            (Stage::Wait, self.wait),
+            (Stage::Decode, self.decode),
+            (Stage::Infer, self.infer),
+            (Stage::Compose, self.compose),
+            (Stage::Effects, self.effects),
+            (Stage::Encode, self.encode),
+        ]
+        .into_iter()
+        .filter(|(_, took)| !took.is_zero())
+    }
+}
+
 impl Cutter {
     /// Cuts out one photo and encodes it.
     pub async fn cut_out(&self, order: Order<'_>) -> Result<(Encoded, Spent)> {

@@ -357,21 +357,15 @@ impl<'a> Clock<'a> {
 
     /// Books the stages between download and upload.
     fn spent(&mut self, spent: &cutout::Spent) {
-        for (stage, took, slot) in [
-            (Stage::Wait, spent.wait, &mut self.timings.wait),
-            (Stage::Decode, spent.decode, &mut self.timings.decode),
-            (Stage::Infer, spent.infer, &mut self.timings.infer),
-            (Stage::Compose, spent.compose, &mut self.timings.compose),
-            (Stage::Effects, spent.effects, &mut self.timings.effects),
-            (Stage::Encode, spent.encode, &mut self.timings.encode),
-        ] {
-            // Most jobs have none.
-            if stage == Stage::Effects && took.is_zero() {
-                continue;
-            }
+        for (stage, took) in spent.stages() {
             self.metrics.stage(stage, took);
-            *slot = millis(took);
         }
+        self.timings.wait = millis(spent.wait);
+        self.timings.decode = millis(spent.decode);
+        self.timings.infer = millis(spent.infer);
+        self.timings.compose = millis(spent.compose);
+        self.timings.effects = millis(spent.effects);
+        self.timings.encode = millis(spent.encode);
     }
 
     fn stop(mut self, begun: Instant) -> Timings {

@@ -1,6 +1,6 @@
 //! Each request's id and trace: in every log line, and in the answer.
 
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -15,9 +15,11 @@ const MAX_ID: usize = 64;
 /// Runs the rest in a span of the request's id and trace, and answers with the id.
 pub async fn identify(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
+    let route = request.extensions().get::<MatchedPath>();
     let span = tracing::info_span!(
         "request",
         request_id = id,
+        route = route.map(MatchedPath::as_str),
         trace_id = tracing::field::Empty,
         span_id = tracing::field::Empty
     );

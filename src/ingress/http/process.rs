@@ -22,7 +22,7 @@ use super::fields::Fields;
 use super::json::PictureJson;
 use super::progress::{Session, session_id};
 use super::refusal::Refusal;
-use super::upload::{Upload, UploadLimits};
+use super::upload::{self, Upload, UploadLimits};
 use super::{Admission, Api, Client, NAME, Service};
 use crate::effect::{Effect, EffectParams};
 use crate::error::{Code, Error};
@@ -251,6 +251,21 @@ async fn answer(api: &Arc<Api>, client: IpAddr, request: Request, wish: Wish) ->
     }
 }
 
+/// What is decided before anything of the photo is read: place, fields of the query, session.
+fn entry(
+    api: &Api,
+    client: IpAddr,
+    request: &Request,
+) -> Result<(Arc<Service>, Admission, Fields, String), Refusal> {
+    let fields = Fields::of_query(request.uri())?;
+    let id = match fields.text("session_id") {
+        Some(id) => session_id(id)?.to_owned(),
+        None => new_id(),
+    };
+    let (service, admission) = api.admit(client)?;
+    Ok((service, admission, fields, id))
+}
+
 /// Within its time, until the drain waits no longer, panics included.
 async fn guarded(
     api: &Arc<Api>,
@@ -259,11 +274,12 @@ async fn guarded(
     wish: Wish,
     begun: Instant,
 ) -> Result<Response, Failure> {
-    let (service, admission) = api.admit(client)?;
-    let fields = Fields::of_query(request.uri())?;
-    let id = match fields.text("session_id") {
-        Some(id) => session_id(id)?.to_owned(),
-        None => new_id(),
+    let (service, admission, fields, id) = match entry(api, client, &request) {
+        Ok(entry) => entry,
+        Err(refusal) => {
+            upload::discard(request).await;
+            return Err(refusal.into());
+        }
     };
     let session = api.sessions.join(&id);
     let deadline = begun + service.timeout;
@@ -369,7 +385,7 @@ impl Work<'_> {
                     .picture(file, Effect::Color, &params, &output, use_cache)
                     .await?;
                 let mut response = self.image(picture, kept);
-                self.stamp(&mut response);
+                self.finish(&mut response);
                 Ok(response)
             }
             Wish::Effects if all || single => {
@@ -387,7 +403,7 @@ impl Work<'_> {
                     .picture(file, effect, &params, &output, use_cache)
                     .await?;
                 let mut response = self.image(picture, kept);
-                self.stamp(&mut response);
+                self.finish(&mut response);
                 set(&mut response, "x-session-id", &self.id);
                 set(&mut response, "x-effect", effect.as_str());
                 set(&mut response, "x-available-effects", &available());
@@ -586,7 +602,7 @@ impl Work<'_> {
         // Its braces go: what is before is part of the same object.
         body.text(format!("}},{}", &rest.to_string()[1..]));
         let mut response = body.into_response();
-        self.stamp(&mut response);
+        self.finish(&mut response);
         set(&mut response, "x-session-id", &self.id);
         set(&mut response, "x-effects-count", &made.len().to_string());
         set(&mut response, "x-available-effects", &available());
@@ -606,7 +622,11 @@ impl Work<'_> {
         response
     }
 
-    fn stamp(&self, response: &mut Response) {
+    /// Books where the time went, and tells how much it was.
+    fn finish(&self, response: &mut Response) {
+        for (stage, took) in self.spent.stages() {
+            self.api.metrics.stage(stage, took);
+        }
         let seconds = format!("{:.3}", self.begun.elapsed().as_secs_f64());
         set(response, "x-processing-time", &seconds);
         set(response, "x-cache-hits", &self.hits.to_string());

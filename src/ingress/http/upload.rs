@@ -100,6 +100,14 @@ impl Upload {
     }
 }
 
+/// Takes what the client of a refused request is still sending, so that it gets to read its answer.
+pub async fn discard(mut request: Request) {
+    // Who asks first whether to send it does not, when refused.
+    if !request.headers().contains_key(header::EXPECT) {
+        Rest::of(&mut request).discard().await;
+    }
+}
+
 /// What a refused client is still sending. Many clients (Python's among them) read no answer before
 /// they have sent everything, and are told of a broken connection when it is closed before that.
 struct Rest(Arc<Mutex<BodyDataStream>>);
