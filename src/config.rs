@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum_client_ip::ClientIpSource;
 use bytesize::ByteSize;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command};
@@ -21,6 +20,7 @@ use crate::engine::provider::{self, ProviderChoice, ProviderOptions};
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error, Result};
 use crate::ingress::http::Settings;
+use crate::ingress::http::client::AddressSource;
 use crate::ingress::http::cors;
 use crate::model::{self, manifest::Manifest};
 use crate::telemetry::logs::LogFormat;
@@ -342,10 +342,16 @@ pub struct HttpArgs {
     pub rate_limit: u32,
 
     /// Where a client's address stands: ConnectInfo (the connection), or what the last trusted proxy
-    /// writes: RightmostXForwardedFor (Cloud Run and Google's load balancers), CfConnectingIp,
-    /// CloudFrontViewerAddress, FlyClientIp, TrueClientIp, XEnvoyExternalAddress, XRealIp
-    #[arg(long, env = "CUTOUT_CLIENT_IP", default_value = "ConnectInfo", value_name = "SOURCE", value_parser = client_ip)]
-    pub client_ip: ClientIpSource,
+    /// writes: RightmostXForwardedFor (Cloud Run), SecondXForwardedFor (Google's external load balancers,
+    /// which add their own address), CfConnectingIp, CloudFrontViewerAddress, FlyClientIp, TrueClientIp,
+    /// XEnvoyExternalAddress, XRealIp
+    #[arg(
+        long,
+        env = "CUTOUT_CLIENT_IP",
+        default_value = "ConnectInfo",
+        value_name = "SOURCE"
+    )]
+    pub client_ip: AddressSource,
 
     /// Web pages that may call the API: origins, https://*.shop.example or *, comma-separated
     #[arg(
@@ -385,12 +391,6 @@ impl HttpArgs {
             upload_pause: self.upload_pause,
         }
     }
-}
-
-fn client_ip(text: &str) -> Result<ClientIpSource, String> {
-    text.parse().map_err(|_| {
-        format!("{text:?} is not a source of addresses: use ConnectInfo, RightmostXForwardedFor, CfConnectingIp, CloudFrontViewerAddress, FlyClientIp, TrueClientIp, XEnvoyExternalAddress or XRealIp")
-    })
 }
 
 /// Where jobs come from.

@@ -215,10 +215,9 @@ fn fifty_uploads_at_once_are_answered_or_told_when_to_come_again_and_stay_within
     );
     // Beside what is budgeted there are the finished files on their way out (4 MB each) and the allocator's slack.
     assert!(grown < 400 + 250, "{grown} MiB");
-    assert_eq!(
-        worker.metric("cutout_memory_budget_bytes", &["state=\"used\""]),
-        0.0
-    );
+    wait_until("the budget's return", || {
+        (worker.metric("cutout_memory_budget_bytes", &["state=\"used\""]) == 0.0).then_some(())
+    });
 }
 
 #[test]
@@ -544,6 +543,161 @@ fn an_effect_that_fails_does_not_fail_the_others() {
         1.0
     );
     assert_eq!(worker.get("/health").0, 200);
+}
+
+/// A listener that floods the worker with pings and reads nothing.
+#[test]
+fn a_listener_that_does_not_read_costs_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &[]);
+    let mut socket = TcpStream::connect(worker.address()).unwrap();
+    socket
+        .write_all(b"GET /ws/progress/rex HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+        .unwrap();
+    let mut head = [0; 64];
+    let read = socket.read(&mut head).unwrap();
+    assert!(
+        head[..read].starts_with(b"HTTP/1.1 101"),
+        "{}",
+        String::from_utf8_lossy(&head)
+    );
+    // A ping of 125 bytes, masked with zeroes.
+    let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+    ping.resize(6 + 125, b'x');
+    let flood = ping.repeat(1000);
+    let before = worker.peak_memory();
+    socket
+        .set_write_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut sent = 0;
+    // Pongs for all of it would be 128 MiB.
+    while sent < 128 << 20 && socket.write_all(&flood).is_ok() {
+        sent += flood.len();
+    }
+    let grown = (worker.peak_memory() - before) >> 20;
+    assert!(grown < 64, "{grown} MiB after {} MiB of pings", sent >> 20);
+    assert_eq!(worker.get("/health").0, 200);
+}
+
+#[test]
+fn clients_that_do_not_read_hold_only_what_was_set_apart_for_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(
+        dir.path(),
+        &["--memory-budget", "300MiB", "--job-timeout", "60s"],
+    );
+    let photo = noise(1, 1500);
+    let (kind, body) = form(&photo);
+    let slow: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = TcpStream::connect(worker.address()).unwrap();
+            let head = format!(
+                "POST /remove-background HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+            stream
+        })
+        .collect();
+    let answers = || worker.get_json("/api/v2/health/detailed")["api"].clone();
+    // All are answered, and nobody takes the answers: each is larger than what sockets hold.
+    wait_until("the answers", || {
+        let api = answers();
+        let held = api["answers"]["used"].as_u64()?;
+        let idle = api["uploads"]["used"] == 0 && api["pixels"]["used"] == 0;
+        (idle && held > 4 * photo.len() as u64 / 2).then_some(())
+    });
+    let done = ["ingress=\"http\"", "outcome=\"done\""];
+    assert_eq!(worker.metric("cutout_jobs_total", &done), 4.0);
+    // Neither the queue nor another client waits for them.
+    std::fs::create_dir_all(dir.path().join("inbox")).unwrap();
+    std::fs::copy(file("samples/cat.jpg"), dir.path().join("inbox/cat.jpg")).unwrap();
+    wait_until("the queue's job", || {
+        dir.path()
+            .join("outbox/cat.cutout.png")
+            .exists()
+            .then_some(())
+    });
+    assert_eq!(
+        block_on(send(&http(), &worker, "/remove-background", &cat())).0,
+        200
+    );
+    drop(slow);
+    wait_until("what they held", || {
+        (answers()["answers"]["used"] == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_kept_cut_out_that_takes_more_memory_than_its_photo_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // Enough for the photo, and not always for its PNG.
+    for budget in ["100MiB", "130MiB", "160MiB", "200MiB"] {
+        let root = dir.path().join(budget);
+        let args = ["--memory-budget", budget, "--max-file-bytes", "4MiB"];
+        std::fs::create_dir(&root).unwrap();
+        let worker = worker(&root, &args);
+        let mut photo = std::io::Cursor::new(Vec::new());
+        image::open(file("samples/cat.jpg"))
+            .unwrap()
+            .resize_exact(1800, 1800, image::imageops::FilterType::Nearest)
+            .write_to(&mut photo, image::ImageFormat::Jpeg)
+            .unwrap();
+        let photo = photo.into_inner();
+        let path = "/api/v2/process?effect=popart";
+        let (first, _, picture) = block_on(send(&http(), &worker, path, &photo));
+        let (second, _, again) = block_on(send(&http(), &worker, path, &photo));
+        assert_eq!((first, &picture), (second, &again), "{budget}");
+        let path = "/api/v2/process-with-effects?return_all_effects=true&effects=color,popart";
+        let (third, _, _) = block_on(send(&http(), &worker, path, &photo));
+        assert_eq!(third, first, "{budget}");
+    }
+}
+
+#[test]
+fn an_upload_of_unknown_length_may_be_what_the_budget_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &["--memory-budget", "128MiB"]);
+    let chunks = futures::stream::iter([Ok::<_, std::io::Error>(cat())]);
+    let status = block_on(async {
+        let request = http().post(worker.url("/remove-background"));
+        let body = reqwest::Body::wrap_stream(chunks);
+        request.body(body).send().await.unwrap().status().as_u16()
+    });
+    assert_eq!(status, 200);
+}
+
+#[test]
+fn a_form_that_is_all_headers_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &[]);
+    let mut body = b"--X\r\nContent-Disposition: form-data; name=\"".to_vec();
+    body.resize(body.len() + (8 << 20), b'x');
+    let (status, answer) = block_on(async {
+        let request = http().post(worker.url("/remove-background"));
+        let request = request.header("content-type", "multipart/form-data; boundary=X");
+        let answer = request.body(body).send().await.unwrap();
+        (
+            answer.status().as_u16(),
+            answer.json::<Value>().await.unwrap(),
+        )
+    });
+    assert_eq!((status, &answer["code"]), (400, &"malformed_form".into()));
+}
+
+#[test]
+fn what_is_no_text_in_a_path_is_refused_in_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = worker(dir.path(), &[]);
+    for (path, status) in [("/api/v2/effect/%ff", 404), ("/ws/progress/%ff", 400)] {
+        let (told, body) = worker.get(path);
+        assert_eq!(told, status, "{path}");
+        assert!(
+            serde_json::from_str::<Value>(&body).unwrap()["code"].is_string(),
+            "{path}"
+        );
+    }
 }
 
 #[test]

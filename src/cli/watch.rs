@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::error::{Code, Error, Result};
 use crate::ingress::Egress;
 use crate::pipeline::Pipeline;
+use crate::pipeline::budget::Budget;
 use crate::side::gpu::Card;
 use crate::side::health::{QueueStatus, StorageStatus};
 use crate::side::state::SideState;
@@ -34,22 +35,22 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Watches until the answer is dropped.
 pub(super) fn start(
     pipeline: &Pipeline,
+    budgets: Vec<Budget>,
     side: &Arc<SideState>,
     store: Arc<dyn Store>,
     queue: Arc<dyn Egress>,
     buckets: Vec<String>,
 ) -> JoinSet<()> {
     let mut watching = JoinSet::new();
-    let (downloads, pixels) = (pipeline.downloads.clone(), pipeline.cutter.memory.clone());
     let metrics = pipeline.metrics.clone();
     watching.spawn(async move {
         let mut gauges = tokio::time::interval(GAUGES_EVERY);
         loop {
             gauges.tick().await;
             metrics.set_budget(BudgetReading {
-                used: downloads.used() + pixels.used(),
-                total: downloads.total() + pixels.total(),
-                waiting: downloads.waiting() + pixels.waiting(),
+                used: budgets.iter().map(Budget::used).sum(),
+                total: budgets.iter().map(Budget::total).sum(),
+                waiting: budgets.iter().map(Budget::waiting).sum(),
             });
         }
     });

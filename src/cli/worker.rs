@@ -235,11 +235,22 @@ impl WorkerCmd {
         metrics.declare_ingress(ingress.name());
 
         let pulse = engine.pulse().clone();
-        let pipeline = self.pipeline(store.clone(), engine, &plan, metrics.clone());
+        let memory = self.memory();
+        let pipeline = self.pipeline(store.clone(), engine, memory, &plan, metrics.clone());
+        let mut budgets = vec![pipeline.downloads.clone(), pipeline.cutter.memory.clone()];
         if let Some(api) = &api {
-            api.open(self.service(&pipeline, &plan));
+            let service = self.service(&pipeline, memory, &plan);
+            budgets.extend([service.uploads.clone(), service.answers.clone()]);
+            api.open(service);
         }
-        let _watching = watch::start(&pipeline, &side, store, egress.clone(), plan.buckets);
+        let _watching = watch::start(
+            &pipeline,
+            budgets,
+            &side,
+            store,
+            egress.clone(),
+            plan.buckets,
+        );
         metrics.startup(StartPhase::Total, begun.elapsed());
         tracing::info!(
             seconds = begun.elapsed().as_secs_f64(),
@@ -275,7 +286,7 @@ impl WorkerCmd {
     }
 
     /// The HTTP API's side of the pipeline: the same cores, network and memory.
-    fn service(&self, pipeline: &Pipeline, plan: &ends::Plan) -> Service {
+    fn service(&self, pipeline: &Pipeline, memory: Memory, plan: &ends::Plan) -> Service {
         let ttl = self.http.cache_ttl;
         let cache = (!ttl.is_zero()).then(|| {
             let (store, bucket) = (pipeline.store.clone(), plan.policy.bucket.clone());
@@ -285,32 +296,42 @@ impl WorkerCmd {
         });
         Service {
             cutter: pipeline.cutter.clone(),
-            uploads: pipeline.downloads.clone(),
+            uploads: Budget::new(memory.uploads),
+            answers: Budget::new(memory.answers),
             cache,
             max_file_bytes: pipeline.max_file_bytes,
             timeout: pipeline.job_timeout,
         }
     }
 
+    /// Asked when the network is loaded, as what it takes is known then.
+    fn memory(&self) -> Memory {
+        let total = photo_bytes(&self.limits);
+        let largest = self.limits.max_file_bytes.as_u64();
+        let memory = split(total, largest, self.http.http_api);
+        tracing::info!(
+            downloads_mib = memory.downloads >> 20,
+            uploads_mib = memory.uploads >> 20,
+            answers_mib = memory.answers >> 20,
+            pixels_mib = memory.pixels >> 20,
+            max_jobs = self.limits.max_jobs(),
+            "memory for photos"
+        );
+        memory
+    }
+
     fn pipeline(
         &self,
         store: Arc<dyn Store>,
         engine: Engine,
+        memory: Memory,
         plan: &ends::Plan,
         metrics: Metrics,
     ) -> Pipeline {
-        let total = photo_bytes(&self.limits);
-        let (downloads, pixels) = split(total, self.limits.max_file_bytes.as_u64());
-        tracing::info!(
-            downloads_mib = downloads >> 20,
-            pixels_mib = pixels >> 20,
-            max_jobs = self.limits.max_jobs(),
-            "memory for photos"
-        );
         Pipeline {
             store,
-            cutter: super::cutter(engine, &self.limits, pixels, metrics.clone()),
-            downloads: Budget::new(downloads),
+            cutter: super::cutter(engine, &self.limits, memory.pixels, metrics.clone()),
+            downloads: Budget::new(memory.downloads),
             policy: plan.policy.clone(),
             max_file_bytes: self.limits.max_file_bytes.as_u64(),
             job_timeout: self.limits.job_timeout,
@@ -328,11 +349,41 @@ struct Shutdown {
     give_up: CancellationToken,
 }
 
-/// Divides the budget between files as downloaded and pixels in work. Compressed files are small
-/// next to their pixels, so an eighth is plenty, but the largest file must fit.
-fn split(total: u64, largest_file: u64) -> (u64, u64) {
+/// The memory for photos, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Memory {
+    /// Files that the queue's jobs download.
+    downloads: u64,
+    /// Files that are sent over HTTP: apart, as clients decide how long they take, and the queue's jobs
+    /// must not wait for them.
+    uploads: u64,
+    /// Finished pictures on their way to HTTP clients, likewise.
+    answers: u64,
+    /// Pixels in work, whoever sent them.
+    pixels: u64,
+}
+
+/// Divides the budget. Compressed files are small next to their pixels, so an eighth is plenty, but
+/// the largest file must fit.
+fn split(total: u64, largest_file: u64, http: bool) -> Memory {
     let downloads = (total / 8).max(largest_file).min(total / 2);
-    (downloads, total - downloads)
+    let (uploads, answers) = if http {
+        let uploads = (total / 8).max(largest_file).min(total / 6);
+        (uploads, (total / 6).min(2 << 30))
+    } else {
+        (0, 0)
+    };
+    let downloads = if http {
+        downloads.min(total / 3)
+    } else {
+        downloads
+    };
+    Memory {
+        downloads,
+        uploads,
+        answers,
+        pixels: total - downloads - uploads - answers,
+    }
 }
 
 /// Both, or one error that tells what is wrong with either.
@@ -439,9 +490,21 @@ mod tests {
 
     #[test]
     fn the_largest_file_fits_the_download_budget_unless_that_leaves_nothing_for_pixels() {
-        assert_eq!(split(8 << 30, 50 << 20), (1 << 30, 7 << 30));
-        assert_eq!(split(256 << 20, 50 << 20), (50 << 20, 206 << 20));
-        assert_eq!(split(64 << 20, 50 << 20), (32 << 20, 32 << 20));
+        let queue = |total| {
+            let memory = split(total, 50 << 20, false);
+            assert_eq!((memory.uploads, memory.answers), (0, 0));
+            (memory.downloads, memory.pixels)
+        };
+        assert_eq!(queue(8 << 30), (1 << 30, 7 << 30));
+        assert_eq!(queue(256 << 20), (50 << 20, 206 << 20));
+        assert_eq!(queue(64 << 20), (32 << 20, 32 << 20));
+        for total in [64 << 20, 256 << 20, 8 << 30] {
+            let memory = split(total, 50 << 20, true);
+            assert!(memory.pixels >= total / 3, "{memory:?}");
+            assert!(memory.uploads > 0 && memory.answers > 0, "{memory:?}");
+            let sum = memory.downloads + memory.uploads + memory.answers + memory.pixels;
+            assert_eq!(sum, total, "{memory:?}");
+        }
     }
 
     #[test]

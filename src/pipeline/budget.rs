@@ -21,7 +21,21 @@ pub struct Budget {
 
 /// Bytes taken from a [`Budget`]; dropping it gives them back.
 pub struct Share {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Share {
+    /// Gives back what goes beyond `bytes`.
+    pub fn shrink(&mut self, bytes: u64) {
+        let units = usize::try_from(units_of(bytes)).unwrap_or(usize::MAX);
+        let spare = self.permit.num_permits().saturating_sub(units);
+        drop(self.permit.split(spare));
+    }
+}
+
+/// What `bytes` take of the semaphore.
+fn units_of(bytes: u64) -> u64 {
+    bytes.div_ceil(UNIT).max(1)
 }
 
 impl Budget {
@@ -40,7 +54,7 @@ impl Budget {
     /// Takes `bytes`, waiting for others to give theirs back. More than the whole budget can
     /// never be had: that is `image_too_large`.
     pub async fn take(&self, bytes: u64) -> Result<Share> {
-        let units = bytes.div_ceil(UNIT).max(1);
+        let units = units_of(bytes);
         if units * UNIT > self.total {
             return Err(Error::new(
                 Code::ImageTooLarge,
@@ -57,7 +71,7 @@ impl Budget {
             .acquire_many_owned(units)
             .await
             .expect("the budget's semaphore is never closed");
-        Ok(Share { _permit: permit })
+        Ok(Share { permit })
     }
 
     /// The whole budget, in bytes.
@@ -128,6 +142,18 @@ mod tests {
         assert!(peak <= 8 * MIB, "{peak}");
         assert!(peak > 4 * MIB, "jobs should overlap, peak was {peak}");
         assert_eq!((budget.used(), budget.waiting()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_needed_any_more_is_given_back() {
+        let budget = Budget::new(8 * MIB);
+        let mut share = budget.take(6 * MIB).await.unwrap();
+        share.shrink(MIB + 1);
+        assert_eq!(budget.used(), MIB + UNIT);
+        share.shrink(6 * MIB);
+        assert_eq!(budget.used(), MIB + UNIT);
+        drop(share);
+        assert_eq!(budget.used(), 0);
     }
 
     #[tokio::test]

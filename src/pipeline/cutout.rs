@@ -337,10 +337,7 @@ impl Cutter {
         let limits = self.limits;
         let header = decode::sniff(&file.bytes, &limits)?;
         let (width, height) = header.upright_size();
-        // Colour and alpha are decoded apart and then put together, by way of an opaque matte.
-        let together = 5 * u64::from(width) * u64::from(height);
-        let needed =
-            header.decode_bytes() + together + effects_bytes(width, height, output, effects);
+        let needed = header.decode_bytes() + effects_bytes(width, height, output, effects);
         let waiting = self.metrics.waiting_guard(Stage::Decode);
         let paid = self.memory(needed, deadline, spent).await?;
         let held = Arc::clone(&paid);

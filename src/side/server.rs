@@ -36,7 +36,7 @@ struct Limits {
 
 const LIMITS: Limits = Limits {
     head: Duration::from_secs(10),
-    write: Duration::from_secs(30),
+    write: Duration::from_secs(60),
     connections: 256,
     drain: Duration::from_secs(2),
 };

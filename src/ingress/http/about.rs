@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -88,7 +89,10 @@ pub async fn effects() -> Json<EffectsList> {
     params(("name" = String, Path, description = "One of its names")),
     responses((status = 200, body = EffectAnswer), (status = 404, description = "There is none", body = Refusal))
 )]
-pub async fn effect(Path(name): Path<String>) -> Result<Json<EffectAnswer>, Refusal> {
+pub async fn effect(
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<EffectAnswer>, Refusal> {
+    let name = name.map(|Path(name)| name).unwrap_or_default();
     super::fields::effect(&name)
         .map(|effect| Json(EffectAnswer::of(effect)))
         .map_err(|refusal| Refusal::new(StatusCode::NOT_FOUND, refusal.code(), refusal.detail()))
@@ -157,6 +161,8 @@ pub struct ApiHealth {
     max_requests: usize,
     /// Memory for uploads; null until the model is loaded.
     uploads: Option<BudgetAnswer>,
+    /// Memory for answers; null until the model is loaded.
+    answers: Option<BudgetAnswer>,
     /// Memory for pixels; null until the model is loaded.
     pixels: Option<BudgetAnswer>,
     cache: CacheStats,
@@ -194,6 +200,7 @@ pub async fn detailed_health(State(api): State<Arc<Api>>) -> Response {
         requests_under_way: api.under_way(),
         max_requests: api.settings.max_requests,
         uploads: service.map(|service| BudgetAnswer::from(&service.uploads)),
+        answers: service.map(|service| BudgetAnswer::from(&service.answers)),
         pixels: service.map(|service| BudgetAnswer::from(&service.cutter.memory)),
         cache: CacheStats::of(&api),
     };

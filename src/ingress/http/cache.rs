@@ -10,6 +10,7 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
+use crate::engine::EngineInfo;
 use crate::error::{Code, Error, Result};
 use crate::job::{MARKER, Output};
 use crate::object::{ObjectName, ObjectRef};
@@ -21,18 +22,31 @@ const FOLDER: &str = "inspirenet-cache";
 /// Metadata key: when the object is too old to be used, RFC 3339.
 const EXPIRES: &str = "cutout-expires";
 
-/// What makes two requests the same: the photo's bytes, the picture's look and the network, as
-/// SHA-256 in hex.
+/// What makes two requests the same: the photo's bytes, the picture's look, the network with its
+/// sizes and precision, and this program's version, as SHA-256 in hex.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey(String);
 
 impl CacheKey {
-    /// The key of a photo's cut-out. The format that is answered does not count: PNG is kept.
-    pub fn of(photo: &[u8], output: &Output, model_sha256: &str) -> Self {
+    /// The key of a photo's cut-out.
+    pub fn of(photo: &[u8], output: &Output, network: &EngineInfo) -> Self {
+        Self::new(
+            photo,
+            output,
+            &serde_json::json!({
+                "manifest": network.manifest,
+                "provider": network.provider.as_str(),
+                "precision": network.precision.as_str(),
+            }),
+        )
+    }
+
+    fn new(photo: &[u8], output: &Output, network: &serde_json::Value) -> Self {
         let identity = serde_json::json!({
             "photo": hex::encode(Sha256::digest(photo)),
             "output": output,
-            "model": model_sha256,
+            "network": network,
+            "version": env!("CARGO_PKG_VERSION"),
         });
         Self(hex::encode(Sha256::digest(identity.to_string())))
     }
@@ -151,7 +165,7 @@ mod tests {
     use crate::store::dir::DirStore;
 
     fn key(photo: &str) -> CacheKey {
-        CacheKey::of(photo.as_bytes(), &Output::default(), "b6e8")
+        CacheKey::new(photo.as_bytes(), &Output::default(), &"1024x1024".into())
     }
 
     #[test]
@@ -163,8 +177,8 @@ mod tests {
         let keys = [
             key("rex"),
             key("max"),
-            CacheKey::of(b"rex", &white, "b6e8"),
-            CacheKey::of(b"rex", &Output::default(), "7001"),
+            CacheKey::new(b"rex", &white, &"1024x1024".into()),
+            CacheKey::new(b"rex", &Output::default(), &"512x512".into()),
         ];
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key));

@@ -4,19 +4,17 @@
 //! A request's way: [`rate`] and places, [`upload`], the [`cache`] or the pipeline
 //! ([`process`]), the answer.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
-use axum_client_ip::{ClientIp, ClientIpSource};
+use axum_client_ip::ClientIpSource;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +33,7 @@ use crate::side::routes::More;
 use crate::side::state::{Phase, SideState};
 use crate::telemetry::metrics::Metrics;
 use cache::{Cache, CacheKey};
+use client::{AddressSource, Client};
 use cors::Origin;
 use flights::Flights;
 use progress::Sessions;
@@ -42,6 +41,7 @@ use rate::RateLimit;
 use refusal::{RETRY_AFTER, Refusal};
 
 pub mod cache;
+pub mod client;
 pub mod cors;
 pub mod fields;
 pub mod flights;
@@ -56,6 +56,7 @@ mod json;
 mod page;
 mod process;
 mod progress;
+mod sending;
 
 /// The metric label of photos that come this way.
 pub const NAME: &str = "http";
@@ -76,7 +77,7 @@ pub struct Settings {
     /// Photos a client may send a minute; 0 for no limit.
     pub rate_limit: u32,
     /// Where a client's address stands.
-    pub client_ip: ClientIpSource,
+    pub client_ip: AddressSource,
     /// Pages that may call from a browser.
     pub origins: Vec<Origin>,
     /// Requests in work or waiting for it.
@@ -89,8 +90,10 @@ pub struct Settings {
 pub struct Service {
     /// What turns photos into cut-outs.
     pub cutter: Cutter,
-    /// Memory for files as they come, shared with the queue's downloads.
+    /// Memory for files as they come.
     pub uploads: Budget,
+    /// Memory for finished pictures on their way to clients.
+    pub answers: Budget,
     /// Cut-outs that were made before; `None` where none are kept.
     pub cache: Option<Cache>,
     /// Largest photo file, bytes.
@@ -220,12 +223,13 @@ impl Api {
             }
             _ => return Err(unavailable("not_ready", "the model is not loaded yet")),
         };
-        if let Some(rate) = &self.rate {
-            rate.check(client)?;
-        }
+        // Who finds no place has used none of its minute.
         let place = Arc::clone(&self.places)
             .try_acquire_owned()
             .map_err(|_| self.full())?;
+        if let Some(rate) = &self.rate {
+            rate.check(client)?;
+        }
         let admission = Admission {
             _place: place,
             _under_way: self.requests.token(),
@@ -255,31 +259,6 @@ impl Api {
 /// The page, where a browser asks for it.
 fn front(headers: &HeaderMap) -> Option<Response> {
     page::wants_page(headers).then(page::index)
-}
-
-/// The address that a client's requests are counted under.
-struct Client(IpAddr);
-
-impl<S: Send + Sync> FromRequestParts<S> for Client {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        if let Ok(ClientIp(address)) = ClientIp::from_request_parts(parts, state).await {
-            return Ok(Self(address));
-        }
-        // Who reaches the port past the proxy counts under its own address.
-        parts
-            .extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map(|ConnectInfo(peer)| Self(peer.ip()))
-            .ok_or_else(|| {
-                Refusal::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "internal",
-                    "the client's address is not known",
-                )
-            })
-    }
 }
 
 fn router(api: Arc<Api>) -> (Router, OpenApi) {
@@ -313,7 +292,7 @@ fn router(api: Arc<Api>) -> (Router, OpenApi) {
         .merge(page::routes())
         .layer(Extension(openapi::Document(text.into())))
         .layer(compression)
-        .layer(settings.client_ip.into_extension());
+        .layer(Extension(settings.client_ip));
     (router, document)
 }
 
@@ -322,7 +301,7 @@ pub fn openapi_document() -> String {
     let side = SideState::new(Duration::from_secs(1));
     let settings = Settings {
         rate_limit: 0,
-        client_ip: ClientIpSource::ConnectInfo,
+        client_ip: AddressSource::Usual(ClientIpSource::ConnectInfo),
         origins: Vec::new(),
         max_requests: 1,
         upload_pause: Duration::from_secs(1),

@@ -22,6 +22,7 @@ use super::fields::Fields;
 use super::json::PictureJson;
 use super::progress::{Session, session_id};
 use super::refusal::Refusal;
+use super::sending;
 use super::upload::{self, Upload, UploadLimits};
 use super::{Admission, Api, Client, NAME, Service};
 use crate::effect::{Effect, EffectParams};
@@ -29,6 +30,7 @@ use crate::error::{Code, Error};
 use crate::job::{Format, Output};
 use crate::pipeline::budget::Share;
 use crate::pipeline::cutout::{Charged, Cut, Order, Spent};
+use crate::pipeline::decode;
 use crate::pipeline::encode::Encoded;
 use crate::telemetry::labels::{CacheOutcome, Outcome, Stage};
 
@@ -282,6 +284,10 @@ async fn guarded(
         }
     };
     let session = api.sessions.join(&id);
+    let mut told = Told {
+        session: &session,
+        ended: false,
+    };
     let deadline = begun + service.timeout;
     let timeout = service.timeout;
     let work = Work {
@@ -309,12 +315,27 @@ async fn guarded(
             "this worker shuts down; send it again",
         ))),
     };
+    told.ended = true;
     match &ended {
         Ok(_) => session.done(),
         Err(Failure::Refused(refusal)) => session.failed(refusal.detail()),
         Err(Failure::Failed(error)) => session.failed(error.message()),
     }
     ended
+}
+
+/// Tells listeners of a request whose client went away.
+struct Told<'a> {
+    session: &'a Session,
+    ended: bool,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.session.failed("the request was given up");
+        }
+    }
 }
 
 /// One photo on its way.
@@ -330,23 +351,43 @@ struct Work<'a> {
     spent: Spent,
 }
 
-/// A cut-out as a file, and its pixels where this request has just made them.
+/// A cut-out: as a PNG, as pixels, or both.
 struct CutOut {
-    png: Encoded,
+    png: Option<Encoded>,
     cut: Option<Cut>,
+}
+
+/// What a request asks for in pictures.
+struct Wanted {
+    effects: Vec<Effect>,
+    params: EffectParams,
+    output: Output,
+    use_cache: bool,
+}
+
+impl Wanted {
+    /// Those of the effects that need the cut-out's pixels: all but the cut-out itself as PNG.
+    fn worked(&self) -> Vec<Effect> {
+        let plain = |effect: &Effect| *effect == Effect::Color && self.output.format == Format::Png;
+        self.effects
+            .iter()
+            .filter(|effect| !plain(effect))
+            .copied()
+            .collect()
+    }
+
+    /// Memory in bytes for the pictures of a photo and for the PNG that they are made from. One that
+    /// does not compress at all is a little larger than its pixels; none of an effect's is.
+    fn answer_bytes(&self, width: u32, height: u32) -> u64 {
+        let pixels = u64::from(width) * u64::from(height);
+        (1 + self.effects.len() as u64) * (4 * pixels + (64 << 10))
+    }
 }
 
 /// What an answer holds on to while it is being sent.
 struct Kept {
-    bytes: Bytes,
-    _paid: Option<Arc<Share>>,
+    _paid: Share,
     _admission: Admission,
-}
-
-impl AsRef<[u8]> for Kept {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 impl Work<'_> {
@@ -364,115 +405,85 @@ impl Work<'_> {
             deadline: self.deadline.into(),
             pause: self.api.settings.upload_pause,
         };
-        let upload = Upload::read(request, fields, &limits).await?;
+        let Upload { file, fields } = Upload::read(request, fields, &limits).await?;
         let _in_flight = self.api.metrics.in_flight_guard();
-        self.api.metrics.bytes_in(upload.file.bytes.len() as u64);
-        let paid = upload.share();
-        let Upload { file, fields } = upload;
-        let output = fields.output()?;
-        let use_cache = fields.flag("use_cache", true)?;
-        let params = fields.params()?;
+        self.api.metrics.bytes_in(file.bytes.len() as u64);
+        let json = matches!(wish, Wish::Effects)
+            && (fields.flag("return_all_effects", false)?
+                || fields.flag("load_single_effect", false)?);
         let single = fields.flag("load_single_effect", false)?;
-        let all = fields.flag("return_all_effects", false)?;
-        let kept = |bytes| Kept {
-            bytes,
-            _paid: paid,
-            _admission: admission,
+        let wanted = Wanted {
+            effects: match wish {
+                Wish::RemoveBackground => vec![Effect::Color],
+                Wish::Effects if json && !single => fields.effects()?,
+                Wish::OneEffect | Wish::Effects => vec![fields.effect()?],
+            },
+            params: fields.params()?,
+            output: fields.output()?,
+            use_cache: fields.flag("use_cache", true)?,
         };
-        match wish {
-            Wish::RemoveBackground => {
-                let picture = self
-                    .picture(file, Effect::Color, &params, &output, use_cache)
-                    .await?;
-                let mut response = self.image(picture, kept);
-                self.finish(&mut response);
-                Ok(response)
-            }
-            Wish::Effects if all || single => {
-                let effects = if single {
-                    vec![fields.effect()?]
-                } else {
-                    fields.effects()?
-                };
-                self.json(file, &effects, &params, &output, use_cache, single, kept)
-                    .await
-            }
-            Wish::OneEffect | Wish::Effects => {
-                let effect = fields.effect()?;
-                let picture = self
-                    .picture(file, effect, &params, &output, use_cache)
-                    .await?;
-                let mut response = self.image(picture, kept);
-                self.finish(&mut response);
-                set(&mut response, "x-session-id", &self.id);
-                set(&mut response, "x-effect", effect.as_str());
-                set(&mut response, "x-available-effects", &available());
-                Ok(response)
-            }
+        let paid = self.answer_memory(&file, &wanted).await?;
+        let cut_out = self.cut_out(file, &wanted).await?;
+        if json {
+            return self.json(cut_out, &wanted, single, paid, admission).await;
         }
+        let effect = wanted.effects[0];
+        let mut cut_out = cut_out;
+        let picture = self.effect(&mut cut_out, effect, &wanted).await?;
+        drop(cut_out);
+        let mut response = self.image(picture, paid, admission);
+        self.finish(&mut response);
+        if !matches!(wish, Wish::RemoveBackground) {
+            set(&mut response, "x-session-id", &self.id);
+            set(&mut response, "x-effect", effect.as_str());
+            set(&mut response, "x-available-effects", &available());
+        }
+        Ok(response)
     }
 
-    /// One picture.
-    async fn picture(
-        &mut self,
-        file: Charged,
-        effect: Effect,
-        params: &EffectParams,
-        output: &Output,
-        use_cache: bool,
-    ) -> Result<Encoded, Failure> {
-        let mut cut_out = self.cut_out(file, &[effect], output, use_cache).await?;
-        self.effect(&mut cut_out, effect, params, output).await
+    /// Takes memory for the answer before the work begins: a request that waited for it with pixels in
+    /// its hands would wait for others that wait for pixels.
+    async fn answer_memory(&self, file: &Charged, wanted: &Wanted) -> Result<Share, Failure> {
+        let header = decode::sniff(&file.bytes, &self.service.cutter.limits)?;
+        let (width, height) = header.upright_size();
+        let answers = &self.service.answers;
+        let bytes = wanted.answer_bytes(width, height).min(answers.total());
+        let paid = tokio::time::timeout_at(self.deadline.into(), answers.take(bytes))
+            .await
+            .map_err(|_| {
+                Error::new(
+                    Code::OutOfBudget,
+                    "no memory for the answer became free in time; send the photo again later",
+                )
+            })??;
+        Ok(paid)
     }
 
     /// The photo's cut-out: from the cache, from another request that makes it just now, or made.
-    async fn cut_out(
-        &mut self,
-        file: Charged,
-        effects: &[Effect],
-        output: &Output,
-        use_cache: bool,
-    ) -> Result<CutOut, Failure> {
+    async fn cut_out(&mut self, file: Charged, wanted: &Wanted) -> Result<CutOut, Failure> {
         let service = Arc::clone(&self.service);
-        // What is kept is a PNG, whatever is answered.
-        let look = Output {
-            format: Format::Png,
-            ..output.clone()
-        };
-        let (api, session, deadline) = (self.api, self.session, self.deadline);
-        let spent = &mut self.spent;
-        let make = async |file: Charged, spent: &mut Spent| {
-            let watch = |stage| session.stage(stage);
-            let order = Order {
-                // Memory for the PNG's own making is in every order.
-                effects: worked(effects, output),
-                watch: &watch,
-                ..Order::new(file, &look, deadline)
-            };
-            let (cut, took) = service.cutter.cut(order).await?;
-            *spent = took;
-            watch(Stage::Encode);
-            let png = service.cutter.encode(cut.clone(), &look, spent).await?;
-            Ok::<_, Error>((png, cut))
-        };
-        let Some(cache) = service.cache.as_ref().filter(|_| use_cache) else {
-            let (png, cut) = make(file, spent).await?;
+        let worked = wanted.worked();
+        let Some(cache) = service.cache.as_ref().filter(|_| wanted.use_cache) else {
+            let cut = self.cut(file, &worked).await?;
             return Ok(CutOut {
-                png,
+                png: None,
                 cut: Some(cut),
             });
         };
 
-        let model = &service.cutter.engine.info().manifest.sha256;
-        let hashed = file.bytes.clone();
-        let (of, look_of, model) = (hashed, look.clone(), model.clone());
+        let (of, network) = (file.bytes.clone(), service.cutter.engine.info().clone());
         // 50 MB take a tenth of a second.
-        let key = tokio::task::spawn_blocking(move || CacheKey::of(&of, &look_of, &model))
+        let key = tokio::task::spawn_blocking(move || CacheKey::of(&of, &kept_look(), &network))
             .await
             .map_err(|error| {
                 Error::new(Code::Internal, "the photo cannot be hashed").caused_by(error)
             })?;
-        let flight = self.api.flights.join(key.clone());
+        let again = Charged {
+            bytes: file.bytes.clone(),
+            paid: file.paid.clone(),
+        };
+        let api = Arc::clone(self.api);
+        let flight = api.flights.join(key.clone());
         // Stays `Shared` when another request fills the flight.
         let (mut found, mut cut) = (CacheOutcome::Shared, None);
         let png = flight
@@ -489,100 +500,148 @@ impl Work<'_> {
                         tracing::warn!(code = %error.code(), error = error.chain(), "the cache cannot be read");
                     }
                 }
-                let (png, made) = make(file, spent).await?;
+                let made = self.cut(file, &worked).await?;
+                let png = self.png(&made).await?;
                 cut = Some(made);
-                keep(api, &service, key.clone(), png.bytes.clone());
-                Ok::<_, Error>(png)
+                keep(&api, &service, key.clone(), png.bytes.clone());
+                Ok::<_, Failure>(png)
             })
             .await?
             .clone();
-        self.api.metrics.cache(found);
+        api.metrics.cache(found);
         if matches!(found, CacheOutcome::Hit | CacheOutcome::Shared) {
             self.hits += 1;
-            self.api.counts.cache_hits.fetch_add(1, Ordering::Relaxed);
+            api.counts.cache_hits.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.api.counts.cache_misses.fetch_add(1, Ordering::Relaxed);
+            api.counts.cache_misses.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(CutOut { png, cut })
+        if cut.is_none() && !worked.is_empty() {
+            cut = Some(self.reopened(&png, again, wanted, &worked).await?);
+        }
+        Ok(CutOut {
+            png: Some(png),
+            cut,
+        })
     }
 
-    /// The cut-out with an effect in the format that was asked for. A plain PNG costs nothing more.
+    /// Runs the photo through the pipeline.
+    async fn cut(&mut self, file: Charged, effects: &[Effect]) -> Result<Cut, Failure> {
+        let session = self.session;
+        let watch = |stage| session.stage(stage);
+        let look = kept_look();
+        let order = Order {
+            effects,
+            watch: &watch,
+            ..Order::new(file, &look, self.deadline)
+        };
+        let (cut, spent) = self.service.cutter.cut(order).await?;
+        self.spent = spent;
+        Ok(cut)
+    }
+
+    /// The cut-out as it is kept, and as it is answered where nothing else is asked for.
+    async fn png(&mut self, cut: &Cut) -> Result<Encoded, Failure> {
+        self.session.stage(Stage::Encode);
+        let cutter = &self.service.cutter;
+        Ok(cutter
+            .encode(cut.clone(), &kept_look(), &mut self.spent)
+            .await?)
+    }
+
+    /// The pixels of a cut-out that was made before. They may take more memory than the photo did;
+    /// where that is more than there is, the photo is cut out once more.
+    async fn reopened(
+        &mut self,
+        png: &Encoded,
+        photo: Charged,
+        wanted: &Wanted,
+        worked: &[Effect],
+    ) -> Result<Cut, Failure> {
+        let file = Charged {
+            bytes: png.bytes.clone(),
+            paid: None,
+        };
+        let cutter = self.service.cutter.clone();
+        let opened = cutter
+            .reopen(file, &wanted.output, worked, self.deadline, &mut self.spent)
+            .await;
+        match opened {
+            Err(error) if matches!(error.code(), Code::ImageTooLarge | Code::ImageCorrupt) => {
+                tracing::warn!(code = %error.code(), error = error.chain(), "a kept cut-out cannot be used");
+                self.cut(photo, worked).await
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    /// The cut-out with an effect in the format that was asked for. A plain PNG costs nothing more
+    /// where there is one.
     async fn effect(
         &mut self,
         cut_out: &mut CutOut,
         effect: Effect,
-        params: &EffectParams,
-        output: &Output,
+        wanted: &Wanted,
     ) -> Result<Encoded, Failure> {
-        let effects = [effect];
-        if worked(&effects, output).is_empty() {
-            return Ok(cut_out.png.clone());
-        }
-        let cutter = &self.service.cutter;
-        let cut = match &mut cut_out.cut {
-            Some(cut) => cut,
-            None => {
-                let file = Charged {
-                    bytes: cut_out.png.bytes.clone(),
-                    paid: None,
-                };
-                let cut = cutter
-                    .reopen(
-                        file,
-                        output,
-                        Effect::ALL.as_slice(),
-                        self.deadline,
-                        &mut self.spent,
-                    )
-                    .await?;
-                cut_out.cut.insert(cut)
+        if effect == Effect::Color && wanted.output.format == Format::Png {
+            if let Some(png) = &cut_out.png {
+                return Ok(png.clone());
             }
-        };
+            if let Some(cut) = &cut_out.cut {
+                let png = self.png(cut).await?;
+                return Ok(cut_out.png.insert(png).clone());
+            }
+        }
+        let cut = cut_out
+            .cut
+            .as_mut()
+            .ok_or_else(|| Error::new(Code::Internal, "the cut-out was not kept"))?;
+        let cutter = &self.service.cutter;
         Ok(cutter
-            .effect(cut, effect, params, output, &mut self.spent)
+            .effect(cut, effect, &wanted.params, &wanted.output, &mut self.spent)
             .await?)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what the request asked for, each once"
-    )]
     async fn json(
         &mut self,
-        file: Charged,
-        effects: &[Effect],
-        params: &EffectParams,
-        output: &Output,
-        use_cache: bool,
+        mut cut_out: CutOut,
+        wanted: &Wanted,
         progressive: bool,
-        kept: impl FnOnce(Bytes) -> Kept,
+        mut paid: Share,
+        admission: Admission,
     ) -> Result<Response, Failure> {
-        let mut cut_out = self.cut_out(file, effects, output, use_cache).await?;
         let removed = self.begun.elapsed();
-        let (mut made, mut failed) = (Vec::new(), Vec::new());
-        for (i, effect) in effects.iter().enumerate() {
-            self.session.effect(effect.as_str(), i, effects.len());
-            match self.effect(&mut cut_out, *effect, params, output).await {
+        let count = wanted.effects.len();
+        let (mut made, mut failed, mut first) = (Vec::new(), Vec::new(), None);
+        for (i, &effect) in wanted.effects.iter().enumerate() {
+            self.session.effect(effect.as_str(), i, count);
+            match self.effect(&mut cut_out, effect, wanted).await {
                 Ok(picture) => made.push((effect.as_str(), picture)),
                 Err(Failure::Failed(error)) => {
                     tracing::warn!(%effect, code = %error.code(), error = error.chain(), "an effect failed");
-                    self.api.metrics.effect_failed(*effect);
+                    self.api.metrics.effect_failed(effect);
                     failed.push(effect.as_str());
+                    first.get_or_insert(error);
                 }
                 Err(refused) => return Err(refused),
             }
         }
         drop(cut_out);
+        if let (true, Some(error)) = (made.is_empty(), first) {
+            return Err(error.into());
+        }
         let total = self.begun.elapsed();
         let seconds = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
 
-        let mut body = PictureJson::new(kept(Bytes::new()));
-        body.text(format!("{{\"success\":{},\"effects\":{{", !made.is_empty()));
+        let mut body = PictureJson::default();
+        let mut bytes = 0;
+        body.text("{\"success\":true,\"effects\":{");
         for (i, (name, picture)) in made.iter().enumerate() {
             body.text(format!("{}\"{name}\":", if i == 0 { "" } else { "," }));
             body.picture(picture.bytes.clone());
-            self.api.metrics.bytes_out(picture.bytes.len() as u64);
+            bytes += picture.bytes.len() as u64;
         }
+        self.api.metrics.bytes_out(bytes);
+        paid.shrink(bytes);
         let rest = json!({
             "processing_time": {
                 "total": seconds(total),
@@ -591,8 +650,8 @@ impl Work<'_> {
             },
             "cache_info": {
                 "total_cache_hits": self.hits,
-                "total_operations": 1 + effects.len(),
-                "hit_rate": f64::from(self.hits) / (1 + effects.len()) as f64,
+                "total_operations": 1 + count,
+                "hit_rate": f64::from(self.hits) / (1 + count) as f64,
             },
             "session_id": self.id,
             "total_effects": made.len(),
@@ -601,7 +660,9 @@ impl Work<'_> {
         });
         // Its braces go: what is before is part of the same object.
         body.text(format!("}},{}", &rest.to_string()[1..]));
-        let mut response = body.into_response();
+        let mut response = Response::new(self.sent(body.pieces(), paid, admission));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
         self.finish(&mut response);
         set(&mut response, "x-session-id", &self.id);
         set(&mut response, "x-effects-count", &made.len().to_string());
@@ -613,13 +674,33 @@ impl Work<'_> {
         Ok(response)
     }
 
-    fn image(&self, picture: Encoded, kept: impl FnOnce(Bytes) -> Kept) -> Response {
-        self.api.metrics.bytes_out(picture.bytes.len() as u64);
-        let kind = HeaderValue::from_static(picture.content_type);
-        let bytes = Bytes::from_owner(kept(picture.bytes));
-        let mut response = Response::new(Body::from(bytes));
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    fn image(&self, picture: Encoded, mut paid: Share, admission: Admission) -> Response {
+        let bytes = picture.bytes.len() as u64;
+        self.api.metrics.bytes_out(bytes);
+        paid.shrink(bytes);
+        let body = self.sent(sending::pieces(picture.bytes), paid, admission);
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(picture.content_type),
+        );
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
         response
+    }
+
+    /// A client may take as long for its answer as the photo may take to be made.
+    fn sent(
+        &self,
+        pieces: impl Iterator<Item = Bytes> + Send + 'static,
+        paid: Share,
+        admission: Admission,
+    ) -> Body {
+        let kept = Kept {
+            _paid: paid,
+            _admission: admission,
+        };
+        sending::body(pieces, kept, Instant::now() + self.service.timeout)
     }
 
     /// Books where the time went, and tells how much it was.
@@ -666,12 +747,9 @@ fn keep(api: &Arc<Api>, service: &Arc<Service>, key: CacheKey, png: Bytes) {
     tokio::spawn(task.in_current_span());
 }
 
-/// Those of the effects that need the cut-out's pixels: all but the cut-out itself as PNG.
-fn worked<'a>(effects: &'a [Effect], output: &Output) -> &'a [Effect] {
-    match effects {
-        [Effect::Color] if output.format == Format::Png => &[],
-        effects => effects,
-    }
+/// What is kept is a PNG, whatever is answered.
+fn kept_look() -> Output {
+    Output::default()
 }
 
 /// A PNG from the cache. Its size is not told to anybody.

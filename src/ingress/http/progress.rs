@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
@@ -25,6 +26,12 @@ const BACKLOG: usize = 32;
 
 /// A listener that says nothing and is told nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(600);
+
+/// No photo takes this long; who listens on comes again.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Bytes that a listener may leave unread.
+const MAX_UNREAD: usize = 64 << 10;
 
 /// Largest message of a listener: a ping.
 const MAX_MESSAGE: usize = 4096;
@@ -160,7 +167,7 @@ pub struct Explanation {
 )]
 pub async fn api_progress(
     state: State<Arc<Api>>,
-    id: Path<String>,
+    id: Result<Path<String>, PathRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     progress(state, id, upgrade).await
@@ -176,7 +183,7 @@ pub async fn api_progress(
 )]
 pub async fn enhanced_progress(
     state: State<Arc<Api>>,
-    id: Path<String>,
+    id: Result<Path<String>, PathRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     progress(state, id, upgrade).await
@@ -192,7 +199,7 @@ pub async fn enhanced_progress(
 )]
 pub async fn first_progress(
     state: State<Arc<Api>>,
-    id: Path<String>,
+    id: Result<Path<String>, PathRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     progress(state, id, upgrade).await
@@ -200,9 +207,10 @@ pub async fn first_progress(
 
 async fn progress(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
+    let id = id.map(|Path(id)| id).unwrap_or_default();
     let id = session_id(&id)?.to_owned();
     let Ok(upgrade) = upgrade else {
         return Ok(Json(Explanation {
@@ -227,9 +235,13 @@ async fn progress(
     Ok(upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
+        // Else the answers to a listener's pings pile up for as long as it does not read them.
+        .write_buffer_size(0)
+        .max_write_buffer_size(MAX_UNREAD)
         .on_upgrade(move |socket| async move {
             tokio::select! {
                 () = follow(socket, &session, place) => {}
+                () = tokio::time::sleep(LONGEST) => {}
                 () = stop.cancelled() => {}
             }
         }))

@@ -2,26 +2,28 @@
 //! for before the first byte.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures::StreamExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::fields::{Fields, KNOWN, MAX_FIELD_BYTES};
 use super::refusal::Refusal;
-use crate::pipeline::budget::{Budget, Share};
+use crate::pipeline::budget::Budget;
 use crate::pipeline::cutout::Charged;
 
 /// What a body may have beside the photo: boundaries, part headers and a form's few fields.
 const BESIDE_THE_PHOTO: u64 = 1 << 20;
 
 /// The most that one upload may take of memory and time.
+#[derive(Clone, Copy)]
 pub struct UploadLimits<'a> {
     /// Largest photo, bytes.
     pub file_bytes: u64,
@@ -52,11 +54,13 @@ impl Upload {
         fields: Fields,
         limits: &UploadLimits<'_>,
     ) -> Result<Self, Refusal> {
-        let rest = Rest::of(&mut request);
-        let upload = Self::taken(request, fields, limits).await;
-        // Who was too slow is not waited for again.
+        let asks_first = request.headers().contains_key(header::EXPECT);
+        let mut rest = Rest::of(&mut request);
+        let upload = Self::taken(request, fields, limits, &mut rest).await;
+        // Who was too slow is not waited for again, and who asks first has not begun.
         if let Err(refusal) = &upload
             && refusal.status() != StatusCode::REQUEST_TIMEOUT
+            && !(asks_first && rest.seen() == 0)
         {
             rest.discard().await;
         }
@@ -67,6 +71,7 @@ impl Upload {
         request: Request,
         mut fields: Fields,
         limits: &UploadLimits<'_>,
+        rest: &mut Rest,
     ) -> Result<Self, Refusal> {
         let shape = Shape::of(request.headers())?;
         let bytes = announced(request.headers(), limits)?;
@@ -76,10 +81,17 @@ impl Upload {
             .map_err(|_| no_memory())?
             .map_err(|error| Refusal::from(&error))?;
         let paid = Arc::new(paid);
-        let photo = match shape {
-            Shape::Form => form(request, &mut fields, limits).await?,
-            Shape::Picture => raw(request.into_body(), limits).await?,
+        let limits = &UploadLimits {
+            // What was not announced may be as large as what could be paid for.
+            file_bytes: limits.file_bytes.min(limits.memory.total()),
+            ..*limits
         };
+        let mut photo = BytesMut::with_capacity(usize::try_from(bytes).unwrap_or_default());
+        match shape {
+            Shape::Form => form(request, &mut photo, &mut fields, limits, rest).await?,
+            Shape::Picture => raw(request.into_body(), &mut photo, limits).await?,
+        }
+        let photo = photo.freeze();
         if photo.is_empty() {
             return Err(Refusal::new(
                 StatusCode::BAD_REQUEST,
@@ -93,12 +105,11 @@ impl Upload {
         };
         Ok(Self { file, fields })
     }
-
-    /// What pays for the upload; an answer keeps it for as long as it is being sent.
-    pub fn share(&self) -> Option<Arc<Share>> {
-        self.file.paid.clone()
-    }
 }
+
+/// Most bytes that a form may have between two parts. A piece of the body counts whole, and has
+/// 400 KiB at most.
+const BETWEEN_PARTS: u64 = 1 << 20;
 
 /// Takes what the client of a refused request is still sending, so that it gets to read its answer.
 pub async fn discard(mut request: Request) {
@@ -108,28 +119,61 @@ pub async fn discard(mut request: Request) {
     }
 }
 
-/// What a refused client is still sending. Many clients (Python's among them) read no answer before
-/// they have sent everything, and are told of a broken connection when it is closed before that.
-struct Rest(Arc<Mutex<BodyDataStream>>);
+/// A request's body while it is read, and what a refused client is still sending. Many clients
+/// (Python's among them) read no answer before they have sent everything, and are told of a broken
+/// connection when it is closed before that.
+struct Rest(Arc<Reading>);
+
+struct Reading {
+    body: Mutex<BodyDataStream>,
+    /// Bytes that have come.
+    seen: AtomicU64,
+    /// Most that may come for now.
+    most: AtomicU64,
+}
 
 impl Rest {
     /// More than this is not worth an answer's arrival.
-    const MOST_BYTES: usize = 64 << 20;
+    const MOST_BYTES: usize = 16 << 20;
     const LONGEST: Duration = Duration::from_secs(5);
 
     fn of(request: &mut Request) -> Self {
         let body = std::mem::take(request.body_mut()).into_data_stream();
-        let body = Arc::new(Mutex::new(body));
-        let shared = futures::stream::unfold(Arc::clone(&body), |body| async {
-            let chunk = body.lock().await.next().await;
-            chunk.map(|chunk| (chunk, body))
+        let reading = Arc::new(Reading {
+            body: Mutex::new(body),
+            seen: AtomicU64::new(0),
+            most: AtomicU64::new(u64::MAX),
+        });
+        let shared = futures::stream::unfold(Arc::clone(&reading), |reading| async {
+            // Forms are read as far as there is something; this lets them look at each piece first.
+            tokio::task::yield_now().await;
+            let chunk = reading.body.lock().await.next().await?;
+            let bytes = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+            let seen = reading.seen.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            let chunk = chunk.and_then(|chunk| {
+                if seen > reading.most.load(Ordering::Relaxed) {
+                    return Err(axum::Error::new(std::io::Error::other("too much")));
+                }
+                Ok(chunk)
+            });
+            Some((chunk, reading))
         });
         *request.body_mut() = Body::from_stream(shared);
-        Self(body)
+        Self(reading)
+    }
+
+    fn seen(&self) -> u64 {
+        self.0.seen.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes more may come; beyond them the body breaks off.
+    fn allow(&mut self, more: u64) {
+        let most = self.seen().saturating_add(more);
+        self.0.most.store(most, Ordering::Relaxed);
     }
 
     async fn discard(self) {
-        let mut body = self.0.lock().await;
+        let mut body = self.0.body.lock().await;
         let all = async {
             let mut bytes = 0;
             while let Some(Ok(chunk)) = body.next().await {
@@ -183,43 +227,52 @@ fn announced(headers: &HeaderMap, limits: &UploadLimits<'_>) -> Result<u64, Refu
     match announced {
         Some(bytes) if bytes > most => Err(Refusal::too_large(limits.file_bytes)),
         Some(bytes) => Ok(bytes.min(limits.file_bytes)),
-        None => Ok(limits.file_bytes),
+        None => Ok(limits.file_bytes.min(limits.memory.total())),
     }
 }
 
-async fn raw(body: Body, limits: &UploadLimits<'_>) -> Result<Bytes, Refusal> {
+async fn raw(body: Body, photo: &mut BytesMut, limits: &UploadLimits<'_>) -> Result<(), Refusal> {
     let mut stream = body.into_data_stream();
-    let mut photo = BytesMut::new();
     while let Some(chunk) = in_time(stream.next(), limits).await? {
         let chunk = chunk.map_err(|_| cut_off())?;
-        append(&mut photo, &chunk, limits)?;
+        append(photo, &chunk, limits)?;
     }
-    Ok(photo.freeze())
+    Ok(())
 }
 
 async fn form(
     mut request: Request,
+    photo: &mut BytesMut,
     fields: &mut Fields,
     limits: &UploadLimits<'_>,
-) -> Result<Bytes, Refusal> {
+    rest: &mut Rest,
+) -> Result<(), Refusal> {
     // The extractor's own limit is 2 MB.
     let most = limits.file_bytes.saturating_add(BESIDE_THE_PHOTO);
     DefaultBodyLimit::max(usize::try_from(most).unwrap_or(usize::MAX)).apply(&mut request);
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|_| broken_form())?;
-    let mut photo = None;
-    while let Some(field) = in_time(form.next_field(), limits)
-        .await?
-        .map_err(|error| of_form(&error, limits))?
-    {
+    let mut found = false;
+    loop {
+        // Between parts there are boundaries and headers, which are looked through from the start for
+        // each piece that comes.
+        rest.allow(BETWEEN_PARTS);
+        let field = in_time(form.next_field(), limits)
+            .await?
+            .map_err(|error| of_form(&error, limits))?;
+        rest.allow(u64::MAX);
+        let Some(field) = field else { break };
         match field.name() {
-            Some("file") if photo.is_some() => {
+            Some("file") if found => {
                 return Err(Refusal::unprocessable(
                     "there is more than one `file`: send one photo",
                 ));
             }
-            Some("file") => photo = Some(part(field, limits).await?),
+            Some("file") => {
+                found = true;
+                part(field, photo, limits).await?;
+            }
             Some(name) if KNOWN.contains(&name) => {
                 let name = name.to_owned();
                 let value = text(field, limits).await?;
@@ -229,24 +282,28 @@ async fn form(
             _ => ignore(field, limits).await?,
         }
     }
-    photo.ok_or_else(|| {
-        Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "missing_file",
-            "the form has no `file`: send the photo as the part of that name",
-        )
-    })
+    if found {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "missing_file",
+        "the form has no `file`: send the photo as the part of that name",
+    ))
 }
 
-async fn part(mut field: Field<'_>, limits: &UploadLimits<'_>) -> Result<Bytes, Refusal> {
-    let mut photo = BytesMut::new();
+async fn part(
+    mut field: Field<'_>,
+    photo: &mut BytesMut,
+    limits: &UploadLimits<'_>,
+) -> Result<(), Refusal> {
     while let Some(chunk) = in_time(field.chunk(), limits)
         .await?
         .map_err(|error| of_form(&error, limits))?
     {
-        append(&mut photo, &chunk, limits)?;
+        append(photo, &chunk, limits)?;
     }
-    Ok(photo.freeze())
+    Ok(())
 }
 
 async fn ignore(mut field: Field<'_>, limits: &UploadLimits<'_>) -> Result<(), Refusal> {
