@@ -526,7 +526,7 @@ class Pins(unittest.TestCase):
             for file in pinned:
                 self.assertRegex(file.sha256, "^[0-9a-f]{64}$")
                 self.assertRegex(file.source.sha256, "^[0-9a-f]{64}$")
-                self.assertRegex(file.source.spec, r"(=|@)\d+\.\d+\.\d+(\.post\d+)?([+-][\w+-]+)?$")
+                self.assertRegex(file.source.spec, r"(=|@)\d+\.\d+(\.\d+)?(\.post\d+)?([+-][\w+-]+)?$")
             self.assertEqual(len({file.path for file in pinned}), len(pinned))
 
     def test_the_test_group_contains_the_others(self):
