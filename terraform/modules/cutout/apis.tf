@@ -1,10 +1,11 @@
 locals {
   apis = var.enable_apis ? toset(concat(
     [
-      "artifactregistry.googleapis.com", # the image
-      "iam.googleapis.com",              # service accounts
-      "logging.googleapis.com",          # log-based metrics
-      "monitoring.googleapis.com",       # dashboard and alerts
+      "artifactregistry.googleapis.com",     # the image
+      "cloudresourcemanager.googleapis.com", # the project's number
+      "iam.googleapis.com",                  # service accounts
+      "logging.googleapis.com",              # log-based metrics
+      "monitoring.googleapis.com",           # dashboard and alerts
       "pubsub.googleapis.com",
       "run.googleapis.com",
       "storage.googleapis.com",
