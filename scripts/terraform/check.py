@@ -228,7 +228,9 @@ def check_references(module: list[Block], modules: dict, found: Faults) -> None:
                         used.add(f"{head}.{rest[0]}")
                     table = variables if head == "var" else local
                     if rest[0] not in table:
-                        found.add(block, value.line, f"{head}.{rest[0]} is not declared{_near(rest[0], table)}")
+                        found.add(
+                            block, value.line, f"{head}.{rest[0]} is not declared{_near(rest[0], table)}"
+                        )
                 elif head == "module":
                     check_output(block, value.line, rest, calls, modules, found)
                 elif head == "each" and "for_each" not in block.attributes:
@@ -280,9 +282,7 @@ def check_call(call: Block, modules: dict, found: Faults) -> None:
             found.add(call, call.line, f"{call.address} lacks {name}, which has no default")
 
 
-def check_output(
-    block: Block, line: int, rest: list[str], calls: dict, modules: dict, found: Faults
-) -> None:
+def check_output(block: Block, line: int, rest: list[str], calls: dict, modules: dict, found: Faults) -> None:
     call = calls.get(rest[0])
     if call is None:
         found.add(block, line, f"module.{rest[0]} is not here")
@@ -364,9 +364,7 @@ def check_policy(module: list[Block], found: Faults) -> None:
         if kind in ("google_cloud_run_v2_worker_pool", "google_cloud_run_v2_service"):
             for template in block.of("template"):
                 if "service_account" not in template.attributes:
-                    found.add(
-                        block, template.line, f"{block.address} runs as the project's default account"
-                    )
+                    found.add(block, template.line, f"{block.address} runs as the project's default account")
             if "deletion_protection" not in block.attributes:
                 found.add(block, block.line, f"{block.address} does not say deletion_protection")
         if kind == "google_cloud_run_v2_service":
@@ -383,7 +381,7 @@ def check_role(block: Block, kind: str, found: Faults) -> None:
     role = block.attributes.get("role")
     if role is None:
         return
-    roles = set(re.findall(r'roles/[\w./*-]+', role.text))
+    roles = set(re.findall(r"roles/[\w./*-]+", role.text))
     for value in block.expressions():
         roles |= set(re.findall(r'"(roles/[^"]*)"', value.text))
     for name in sorted(roles):

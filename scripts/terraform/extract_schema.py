@@ -139,9 +139,7 @@ class Cdk:
 
     def __init__(self, wheel: zipfile.ZipFile, folder: str):
         source = wheel.read(f"cdktf_cdktf_provider_google/{folder}/__init__.py").decode()
-        self.classes = {
-            node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)
-        }
+        self.classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
         exports = ast.literal_eval(re.search(r"__all__ = (\[.*?\])", source, re.S)[1])
         self.top = exports[0]  # the resource itself
 
@@ -187,8 +185,13 @@ class Pulumi:
 def _arguments(node: ast.ClassDef):
     """(name, annotation, required, description) of each keyword of a class's constructor."""
     init = next(n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
-    docs = dict(re.findall(r":param (?:pulumi\.Input\[.*?\] )?(\w+): (.*?)(?=\n\s*:param |\Z)",
-                           ast.get_docstring(init) or "", re.S))
+    docs = dict(
+        re.findall(
+            r":param (?:pulumi\.Input\[.*?\] )?(\w+): (.*?)(?=\n\s*:param |\Z)",
+            ast.get_docstring(init) or "",
+            re.S,
+        )
+    )
     for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults):
         annotation = ast.unparse(argument.annotation)
         yield argument.arg, annotation, default is None, docs.get(argument.arg, "")
@@ -198,7 +201,9 @@ def _entry(annotation: str, required: bool, doc: str) -> dict:
     entry = {"kind": _kind(annotation), "required": required}
     entry["many"] = "Sequence[" in annotation
     # Both packages have the same sentence, in brackets or not.
-    listed = re.search(r"[Pp]ossible values(?: are)?:?\s*(\[[^\]]*\]|(?:`[^`]+`(?:,? (?:and|or) |, )?)+)", doc)
+    listed = re.search(
+        r"[Pp]ossible values(?: are)?:?\s*(\[[^\]]*\]|(?:`[^`]+`(?:,? (?:and|or) |, )?)+)", doc
+    )
     values = re.findall(r"[\"`]([^\"`]+)[\"`]", listed[1]) if listed else []
     if values and entry["kind"] == "string":
         entry["enum"] = values

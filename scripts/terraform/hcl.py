@@ -51,7 +51,9 @@ class Expression:
         """Dotted names that it looks up, such as `var.region` and `google_x.y.id`; nothing out of plain text."""
         found = set()
         for piece in _code(self.text):
-            found.update(re.findall(r"(?<![\w.\"-])[a-z_][\w-]*(?:(?:\.[a-z_][\w-]*)|(?:\[[^\]]*\])|(?:\.\*))*", piece))
+            found.update(
+                re.findall(r"(?<![\w.\"-])[a-z_][\w-]*(?:(?:\.[a-z_][\w-]*)|(?:\[[^\]]*\])|(?:\.\*))*", piece)
+            )
         return found
 
     def keys(self) -> list[tuple[str, "Expression"]]:
