@@ -206,6 +206,13 @@ HCL = (
 )
 """What reads Terraform's files, and the parser that it is written for."""
 
+HTTP2 = (
+    _package("h2", "4.3.0", "c438f029a25f7945c69e0ccf0fb951dc3f73a5f6412981daee861431b70e2bdd"),
+    _package("hpack", "4.1.0", "157ac792668d995c657d93111f46b4535ed114f0c9c8d672271bbec7eae1b496"),
+    _package("hyperframe", "6.1.0", "b03380493a519fce58ea5af42e4a42317bf9bd425596f7a0835ffce80f1a42e5"),
+)
+"""HTTP/2 for the stand-in that Terraform takes for Google's provider, and what it is made of."""
+
 HTTP_CLIENTS = (
     _package("anyio", "4.12.1", "d405828884fc140aa80a3c667b8beed277f1dfedec42ba031bd6ac3db606ab6c"),
     _package("certifi", "2026.10.19.post1", "1324c476b4811eff41a8bc2122cd0bbd4d9c7234c725446d99ab1612b3a7fdd2"),
@@ -224,7 +231,7 @@ HTTP_CLIENTS = (
 newest that run on Python 3.9."""
 
 # What every machine gets, by group.
-_ANYWHERE = {"simulation": (SIMPY_WHEEL,), "terraform": HCL, "test": HTTP_CLIENTS}
+_ANYWHERE = {"simulation": (SIMPY_WHEEL,), "terraform": (*HCL, *HTTP2), "test": HTTP_CLIENTS}
 
 # What each kind of machine gets, by group. The aarch64 pins are verified downloads, but continuous
 # integration runs on x86_64 alone.

@@ -4,7 +4,8 @@
     python3 -m terraform.check FOLDER
 
 What is wrong is told all at once, each with file and line. schema.json is made by extract_schema.py.
-What this does not see: whether the values fit each other at Google, which only `terraform apply` knows.
+Terraform's own `validate` finds part of it as well; this needs no Terraform. What neither sees: whether the
+values fit each other at Google, which only `terraform apply` knows.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def faults(folder: Path) -> list[str]:
     known = worker_variables()
     for module in modules.values():
         check_schema(module, schema, found)
-        check_references(module, modules, found)
+        check_references(module, modules, schema, found)
         check_environment(module, known, found)
         check_policy(module, found)
     return found.told
@@ -130,6 +131,8 @@ def check_block(
         entry = arguments.get(name)
         if entry is None:
             found.add(block, value.line, f"{where} has no argument {name}{_near(name, arguments)}")
+        elif entry.get("computed"):
+            found.add(block, value.line, f"{where}.{name} is told by the provider, not set")
         elif entry["kind"] == "block":
             found.add(block, value.line, f"{where}.{name} is a block: write `{name} {{`, without `=`")
         else:
@@ -201,7 +204,7 @@ def _near(name: str, known) -> str:
 # ---- References -----------------------------------------------------------------------------------
 
 
-def check_references(module: list[Block], modules: dict, found: Faults) -> None:
+def check_references(module: list[Block], modules: dict, schema: dict, found: Faults) -> None:
     variables = {block.labels[0]: block for block in module if block.kind == "variable"}
     calls = {block.labels[0]: block for block in module if block.kind == "module"}
     local = {
@@ -217,7 +220,6 @@ def check_references(module: list[Block], modules: dict, found: Faults) -> None:
     for block in module:
         own = block.labels[0] if block.kind == "variable" else None
         for value in block.expressions():
-            # References to modules that are not Google's, such as each, self or path, are Terraform's own.
             for reference in value.references():
                 name = re.sub(r"\[[^\]]*\]|\.\*", "", reference)
                 head, *rest = name.split(".")
@@ -236,9 +238,14 @@ def check_references(module: list[Block], modules: dict, found: Faults) -> None:
                 elif head == "each" and "for_each" not in block.attributes:
                     found.add(block, value.line, f"{name} without for_each in {block.address}")
                 elif head == "data" or head.startswith("google_"):
-                    parts = name.split(".")[: 3 if head == "data" else 2]
-                    if ".".join(parts) not in here:
-                        found.add(block, value.line, f"{'.'.join(parts)} is not here")
+                    parts = name.split(".")
+                    kind, parts = ("data", parts[1:]) if head == "data" else ("resource", parts)
+                    thing = ("data." if kind == "data" else "") + ".".join(parts[:2])
+                    known = schema[kind].get(parts[0], {})
+                    if thing not in here:
+                        found.add(block, value.line, f"{thing} is not here")
+                    elif known and len(parts) > 2 and parts[2] not in known:
+                        found.add(block, value.line, f"{thing} has no {parts[2]}{_near(parts[2], known)}")
 
     for name, block in variables.items():
         if f"var.{name}" not in used:

@@ -104,14 +104,18 @@ def main(arguments: list[str]) -> int:
     for name, (module, pulumi_class) in RESOURCES.items():
         older = Cdk(cdk, name.removeprefix("google_")).block()
         newer = Pulumi(pulumi, module, pulumi_class).block()
-        schema["resource"][name] = merged(name, older, newer)
+        schema["resource"][name] = {
+            **Cdk(cdk, name.removeprefix("google_")).computed(),
+            **merged(name, older, newer),
+        }
     for name in DATA:
-        schema["data"][name] = Cdk(cdk, f"data_{name}").block()
+        data = Cdk(cdk, f"data_{name}")
+        schema["data"][name] = {**data.computed(), **data.block()}
     target = Path(__file__).with_name("schema.json")
     origin = {name: digest for name, (_, digest) in WHEELS.items()}
     text = json.dumps({"origin": origin, **schema}, indent=1, sort_keys=True)
     # One line for each argument keeps the file readable and its changes small.
-    text = re.sub(r"\{\s+(\"(?:enum|kind|many|required)\"[^{}]*?)\s+\}", _on_one_line, text)
+    text = re.sub(r"\{\s+(\"(?:computed|enum|kind|many|required)\"[^{}]*?)\s+\}", _on_one_line, text)
     target.write_text(text + "\n", encoding="utf-8")
     print(f"wrote {target}")
     return 0
@@ -156,6 +160,24 @@ class Cdk:
             if nested:
                 block[tf_name] |= {"kind": "block", "block": self.block(nested)}
         return block
+
+    def computed(self) -> dict:
+        """The texts and numbers that the provider tells and nobody sets."""
+        found = {}
+        for node in self.classes[self.top].body:
+            if (
+                not isinstance(node, ast.FunctionDef)
+                or node.returns is None
+                or node.name.endswith(("_input", "_TYPE"))
+            ):
+                continue
+            member = next((d for d in node.decorator_list if "jsii.member" in ast.unparse(d)), None)
+            kind = _kind(ast.unparse(node.returns))
+            if member is not None and len(node.args.args) == 1 and kind in ("string", "number", "bool"):
+                name = node.name.rstrip("_")
+                many = "List[" in ast.unparse(node.returns)
+                found[name] = {"computed": True, "kind": kind, "many": many, "required": False}
+        return {name: entry for name, entry in found.items() if name not in self.block()}
 
 
 class Pulumi:

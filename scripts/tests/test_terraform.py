@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from terraform import check, hcl
+from terraform import check, hcl, stand_in
 
 ROOT = check.ROOT
 MODULE = ROOT / "terraform" / "modules" / "cutout"
@@ -224,6 +224,22 @@ class Mistakes(unittest.TestCase):
             "google_service_account.worker.email",
             "google_service_account.works.email",
             "google_service_account.works is not here",
+        )
+
+    def test_what_a_resource_does_not_tell(self):
+        self.module(
+            "outputs.tf",
+            "google_service_account.worker.email",
+            "google_service_account.worker.mail",
+            "google_service_account.worker has no mail: email?",
+        )
+
+    def test_what_the_provider_tells_and_nobody_sets(self):
+        self.module(
+            "registry.tf",
+            'format        = "DOCKER"',
+            'format        = "DOCKER"\n  create_time = "now"',
+            "create_time is told by the provider",
         )
 
     def test_each_without_for_each(self):
@@ -548,21 +564,80 @@ class Script(unittest.TestCase):
             )
         return result.returncode, result.stdout
 
-    def test_form_and_variables_are_checked_with_terraform(self):
-        status, said = self.run_script("exit 0")
+    def test_the_files_are_formatted_validated_and_tested_with_terraform(self):
+        status, said = self.run_script("echo $TF_REATTACH_PROVIDERS")
         self.assertEqual(status, 0, said)
         self.assertIn("terraform fmt -check -diff -recursive terraform", said)
-        self.assertRegex(said, r"terraform -chdir=\S+ test -no-color")
+        for folder in ("examples/minimal", "examples/production", "modules/cutout"):
+            self.assertRegex(said, rf"terraform -chdir=\S+/terraform/{folder} validate -no-color")
+        self.assertRegex(said, r"terraform -chdir=\S+/terraform/modules/cutout test -no-color")
+        self.assertIn("registry.terraform.io/hashicorp/google", said)
 
     def test_a_fault_that_terraform_finds_fails(self):
         self.assertEqual(self.run_script('case "$*" in fmt*) exit 3; esac')[0], 3)
-        self.assertEqual(self.run_script('case "$*" in *" test "*) exit 1; esac')[0], 1)
+        for command in ("init", "validate", "test"):
+            self.assertEqual(self.run_script(f'case "$*" in *" {command} "*) exit 1; esac')[0], 1, command)
 
     def test_without_terraform_it_says_loudly_what_was_not_checked(self):
         status, said = self.run_script()
         self.assertEqual(status, 0, said)
-        self.assertIn("form and variables NOT checked", said)
+        self.assertIn("NOT formatted, validated, tested", said)
         self.assertEqual(self.run_script(CUTOUT_REQUIRE_TERRAFORM="1")[0], 1)
+
+
+class StandIn(unittest.TestCase):
+    """What Terraform takes for Google's provider."""
+
+    def test_it_knows_every_resource_and_does_nothing_with_them(self):
+        answer = stand_in.answers()
+        schema = answer("/tfplugin5.Provider/GetSchema", b"")
+        for name in (b"google_cloud_run_v2_worker_pool", b"google_project", b"startup_probe", b"uri"):
+            self.assertIn(name, schema)
+        self.assertEqual(answer("/tfplugin5.Provider/PrepareProviderConfig", b"x"), b"x")
+        self.assertEqual(answer("/tfplugin5.Provider/ValidateResourceTypeConfig", b"x"), b"")
+        for call in ("/tfplugin5.Provider/ApplyResourceChange", "/plugin.GRPCStdio/StreamStdio"):
+            self.assertIsNone(answer(call, b""))
+
+    def test_messages_are_written_as_protobuf_has_them(self):
+        self.assertEqual(stand_in.varint(300), b"\xac\x02")
+        self.assertEqual(stand_in.number(3, 0), b"")
+        self.assertEqual(stand_in.data(1, b"ab"), b"\x0a\x02ab")
+        optional = {"kind": "map", "many": False, "required": False}
+        written = stand_in.attribute("labels", optional)
+        self.assertEqual(written, b'\x0a\x06labels\x12\x11["map", "string"]\x28\x01')
+
+    @unittest.skipUnless(shutil.which("terraform"), "there is no terraform on this machine")
+    def test_terraform_finds_with_it_what_the_files_alone_do_not_tell(self):
+        """A circle of resources."""
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "cutout"
+            shutil.copytree(MODULE, copy)
+            topics = copy / "pubsub.tf"
+            text = topics.read_text().replace(
+                "name    = local.topics.results\n  labels",
+                "name    = google_pubsub_subscription.results.name\n  labels",
+                1,
+            )
+            topics.write_text(text)
+            self.assertEqual(check.faults(copy), [])
+            for command in (["init", "-backend=false", "-input=false"], ["validate"]):
+                result = subprocess.run(
+                    [
+                        sys.executable,
+                        "-m",
+                        "terraform.stand_in",
+                        "terraform",
+                        f"-chdir={copy}",
+                        *command,
+                        "-no-color",
+                    ],
+                    cwd=ROOT / "scripts",
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+        self.assertEqual(result.returncode, 1, result.stdout)
+        self.assertIn("Cycle", result.stdout)
 
 
 if __name__ == "__main__":

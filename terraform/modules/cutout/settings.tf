@@ -1,5 +1,5 @@
-# Everything that follows from the variables alone. No resource is looked at here, so these can be
-# evaluated without the provider: scripts/check-terraform.sh does, with terraform/tests.
+# Everything that follows from the variables alone. No resource is looked at here, so a plan knows all of it:
+# tests/settings.tftest.hcl does.
 
 locals {
   pull = var.ingress == "pull"

@@ -1,5 +1,7 @@
-# What follows from the variables, evaluated by Terraform itself. scripts/check-terraform.sh puts this beside
-# variables.tf and settings.tf alone, which need no provider; it knows nothing of the resources.
+# What follows from the variables. `terraform test` in the module's folder runs this with Google's provider and no
+# credentials; scripts/check-terraform.sh with a stand-in for it.
+
+mock_provider "google" {}
 
 variables {
   project_id = "my-project"
