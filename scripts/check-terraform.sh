@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# Checks the Terraform code without a cloud, Google's provider or a network: scripts/terraform/check.py always;
+# Checks the Terraform code without a cloud, Google's provider or a network: scripts/terraform/check.py always (and
+# manifests.py, for those of GKE);
 # `terraform fmt`, `validate` and `test` where there is a Terraform on PATH, with a stand-in for the provider
 # (scripts/terraform/stand_in.py). Without one, what was not checked is announced loudly. CUTOUT_REQUIRE_TERRAFORM=1 makes its absence a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-(cd scripts && "${PYTHON:-python3}" -m terraform.check ../terraform)
+(
+    cd scripts
+    "${PYTHON:-python3}" -m terraform.check ../terraform
+    "${PYTHON:-python3}" -m terraform.manifests ../deploy/gke
+)
 
 if ! command -v terraform >/dev/null; then
     echo '###########################################################################' >&2

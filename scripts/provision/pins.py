@@ -206,6 +206,11 @@ HCL = (
 )
 """What reads Terraform's files, and the parser that it is written for."""
 
+YAML = _package(
+    "ruamel_yaml", "0.18.17", "9c8ba9eb3e793efdf924b60d521820869d5bf0cb9c6f1b82d82de8295e290b9d"
+)
+"""What reads the manifests for Kubernetes."""
+
 HTTP2 = (
     _package("h2", "4.3.0", "c438f029a25f7945c69e0ccf0fb951dc3f73a5f6412981daee861431b70e2bdd"),
     _package("hpack", "4.1.0", "157ac792668d995c657d93111f46b4535ed114f0c9c8d672271bbec7eae1b496"),
@@ -231,7 +236,7 @@ HTTP_CLIENTS = (
 newest that run on Python 3.9."""
 
 # What every machine gets, by group.
-_ANYWHERE = {"simulation": (SIMPY_WHEEL,), "terraform": (*HCL, *HTTP2), "test": HTTP_CLIENTS}
+_ANYWHERE = {"simulation": (SIMPY_WHEEL,), "terraform": (*HCL, *HTTP2, YAML), "test": HTTP_CLIENTS}
 
 # What each kind of machine gets, by group. The aarch64 pins are verified downloads, but continuous
 # integration runs on x86_64 alone.

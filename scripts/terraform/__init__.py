@@ -1,1 +1,1 @@
-"""Checks of the Terraform code that need neither Terraform nor the provider nor a network."""
+"""Checks of the Terraform code, and of the manifests for GKE, without cloud, provider or network."""
