@@ -85,8 +85,11 @@ resource "google_pubsub_subscription" "jobs" {
     }
   }
 
-  # Until Pub/Sub may publish there, it forwards nothing to the dead letters.
-  depends_on = [google_pubsub_topic_iam_member.dead_letters_by_pubsub]
+  # Until Pub/Sub may publish there, it forwards nothing to the dead letters; and it pushes nothing without tokens.
+  depends_on = [
+    google_pubsub_topic_iam_member.dead_letters_by_pubsub,
+    google_service_account_iam_member.tokens_by_pubsub,
+  ]
 }
 
 # Results wait here for the storefront; without a subscription Pub/Sub drops them.
