@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test bench bench-pixels bench-effects bench-peers simulate fixtures pictures parity soak fuzz clean
+.PHONY: help setup demo test lint scripts-test terraform-test bench bench-pixels bench-effects bench-peers simulate fixtures pictures parity soak fuzz clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -36,10 +36,14 @@ lint: setup ## Checks formatting, lints, licences, sources, advisories and alert
 	scripts/check-advisories.sh
 	scripts/check-alerts.sh
 
-scripts-test: ## Tests set-up, the demo script, the comparison with peers and the simulation
+scripts-test: terraform-test ## Tests set-up, the demo script, the Terraform code and its check, the comparison with peers and the simulation
 	$(SETUP) simulation
 	$(PYTHON) -m unittest discover -s scripts/tests -t scripts
 	$(PYTHON) -m unittest discover -s bench/tests -t .
+
+terraform-test: ## Checks and tests the Terraform code without cloud, provider or network (docs/deploy.md)
+	$(SETUP) terraform
+	PYTHON=$(PYTHON) scripts/check-terraform.sh
 
 bench: ## Times the worker's own path against a bare run of the network
 	$(SETUP) runtime

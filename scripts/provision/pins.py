@@ -24,6 +24,10 @@ PROMETHEUS = "2.42.0+ds-5+deb12u1"
 SIMPY = "4.1.2"
 """The event loop of `bench/simulate.py`: pure Python, used out of its wheel as it is."""
 
+PYTHON_HCL2 = "6.1.1"
+"""The grammar that the Terraform code is checked with; the last release that needs lark alone. Later ones need
+a library in C beside it."""
+
 CARGO_DENY = "0.20.2"
 CARGO_NEXTEST = "0.9.143"
 
@@ -194,6 +198,26 @@ SIMPY_WHEEL = _package(
     "simpy", SIMPY, "43071f84b6512c9b4fcb33ef057f240ccb1d1f3b263f9b4f9229d072e310b372"
 )
 
+HCL = (
+    _package(
+        "python_hcl2", PYTHON_HCL2, "67a0859bdb7d4f258a3278c3f2f058e6d65df28b5f99a8c2b1f0907a51eddfc8"
+    ),
+    _package("lark", "1.3.1", "c629b661023a014c37da873b4ff58a817398d12635d3bbb2c5a03be7fe5d1e12"),
+)
+"""What reads Terraform's files, and the parser that it is written for."""
+
+YAML = _package(
+    "ruamel_yaml", "0.18.17", "9c8ba9eb3e793efdf924b60d521820869d5bf0cb9c6f1b82d82de8295e290b9d"
+)
+"""What reads the manifests for Kubernetes."""
+
+HTTP2 = (
+    _package("h2", "4.3.0", "c438f029a25f7945c69e0ccf0fb951dc3f73a5f6412981daee861431b70e2bdd"),
+    _package("hpack", "4.1.0", "157ac792668d995c657d93111f46b4535ed114f0c9c8d672271bbec7eae1b496"),
+    _package("hyperframe", "6.1.0", "b03380493a519fce58ea5af42e4a42317bf9bd425596f7a0835ffce80f1a42e5"),
+)
+"""HTTP/2 for the stand-in that Terraform takes for Google's provider, and what it is made of."""
+
 HTTP_CLIENTS = (
     _package("anyio", "4.12.1", "d405828884fc140aa80a3c667b8beed277f1dfedec42ba031bd6ac3db606ab6c"),
     _package("certifi", "2026.10.19.post1", "1324c476b4811eff41a8bc2122cd0bbd4d9c7234c725446d99ab1612b3a7fdd2"),
@@ -212,7 +236,7 @@ HTTP_CLIENTS = (
 newest that run on Python 3.9."""
 
 # What every machine gets, by group.
-_ANYWHERE = {"simulation": (SIMPY_WHEEL,), "test": HTTP_CLIENTS}
+_ANYWHERE = {"simulation": (SIMPY_WHEEL,), "terraform": (*HCL, *HTTP2, YAML), "test": HTTP_CLIENTS}
 
 # What each kind of machine gets, by group. The aarch64 pins are verified downloads, but continuous
 # integration runs on x86_64 alone.
@@ -275,10 +299,11 @@ _CARGO_TOOLS = {
 GROUPS = {
     "runtime": ("runtime",),
     "simulation": ("simulation",),
-    "test": ("runtime", "simulation", "test"),
+    "terraform": ("terraform",),
+    "test": ("runtime", "simulation", "terraform", "test"),
 }
-"""`runtime` is what running the worker needs, `simulation` what bench/simulate.py does; `test` is both
-and what the suite needs."""
+"""`runtime` is what running the worker needs, `simulation` what bench/simulate.py does, `terraform` what the
+check of the Terraform code does; `test` is all of them and what the suite needs."""
 
 
 def machine() -> tuple[str, str]:

@@ -408,11 +408,12 @@ class Tools(unittest.TestCase):
         absent = ["java", "node", "pubsub-emulator"]
         self.assertEqual(self.missing(absent, group="runtime"), [])
 
-    def test_simulating_needs_pip_alone(self):
+    def test_simulating_and_checking_terraform_need_pip_alone(self):
         absent = ["npm", "cc", "cargo", "rustc", "java", "pubsub-emulator"]
-        self.assertEqual(self.missing(absent, group="simulation", clients={"pip"}), [])
-        (found,) = self.missing(["pip"], group="simulation", clients={"pip"})
-        self.assertEqual(found.name, "pip")
+        for group in ("simulation", "terraform"):
+            self.assertEqual(self.missing(absent, group=group, clients={"pip"}), [])
+            (found,) = self.missing(["pip"], group=group, clients={"pip"})
+            self.assertEqual(found.name, "pip")
 
     def test_a_rust_older_than_the_manifest_asks_for_is_named_with_both_versions(self):
         (found,) = self.missing([], rustc="1.70.0")
@@ -532,11 +533,13 @@ class Pins(unittest.TestCase):
     def test_the_test_group_contains_the_others(self):
         for on in pins._ARTEFACTS:
             everything = pins.artefacts("test", on)
-            for group in ("runtime", "simulation"):
+            for group in ("runtime", "simulation", "terraform"):
                 self.assertLessEqual(set(pins.artefacts(group, on)), set(everything), group)
 
-    def test_the_simulation_has_pins_on_every_machine(self):
-        self.assertEqual(pins.artefacts("simulation", ("Darwin", "arm64")), [pins.SIMPY_WHEEL])
+    def test_what_is_pure_python_has_pins_on_every_machine(self):
+        elsewhere = ("Darwin", "arm64")
+        self.assertEqual(pins.artefacts("simulation", elsewhere), [pins.SIMPY_WHEEL])
+        self.assertEqual(pins.artefacts("terraform", elsewhere), [*pins.HCL, *pins.HTTP2, pins.YAML])
 
 
 if __name__ == "__main__":
