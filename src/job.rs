@@ -580,11 +580,14 @@ impl Job {
     /// What makes two deliveries the same job: source and generation, options and network, as
     /// SHA-256 in hex. `job_id` and `metadata` are labels and do not count.
     pub fn key(&self, generation: Generation, model_sha256: &str) -> String {
+        // In any order, with or without repetitions: the same objects are written.
+        let mut effects = Effect::distinct(&self.effects);
+        effects.sort_unstable();
         let identity = serde_json::json!({
             "source": self.source.name,
             "generation": generation,
             "output": self.output,
-            "effects": self.effects,
+            "effects": effects,
             "model": model_sha256,
         });
         hex::encode(Sha256::digest(identity.to_string()))

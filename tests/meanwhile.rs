@@ -69,12 +69,17 @@ impl Site {
         let deeds = Arc::<Mutex<Vec<Deed>>>::default();
         let (planned, server) = (deeds.clone(), gcs.clone());
         let proxy = Proxy::start(gcs.endpoint(), move |seen| {
-            let mut planned = planned.lock().unwrap();
-            let due = planned.iter().position(|deed| {
-                seen.method == deed.method && seen.target.contains(deed.target.as_str())
-            });
+            let due = {
+                let mut planned = planned.lock().unwrap();
+                let due = planned.iter().position(|deed| {
+                    seen.method == deed.method && seen.target.contains(deed.target.as_str())
+                });
+                due.map(|due| planned.remove(due))
+            };
+            // Not under the lock: requests that come meanwhile would wait for it on the very threads
+            // that the deed needs.
             if let Some(due) = due {
-                (planned.remove(due).does)(&server);
+                (due.does)(&server);
             }
             Fault::None
         })
@@ -144,7 +149,9 @@ fn code(result: &Value) -> &str {
     result["error"]["code"].as_str().unwrap_or("none")
 }
 
-#[tokio::test(flavor = "multi_thread")]
+// The proxy asks what to do of one request at a time, and a deed asks the server: as many threads as
+// there may be requests, or all of them wait for the one that needs a thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 32)]
 async fn photos_change_and_destinations_are_taken_while_jobs_are_in_work() {
     let site = Site::start().await;
     let worker = site.worker();

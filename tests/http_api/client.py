@@ -342,7 +342,7 @@ def progress(base: str, photo: pathlib.Path) -> None:
                 f"{base}/api/v2/process-with-effects",
                 params={
                     "return_all_effects": "true",
-                    "effects": "popart,dithering",
+                    "effects": "popart,color,dithering",
                     "session_id": "rex-progress",
                     "use_cache": "false",
                 },

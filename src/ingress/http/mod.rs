@@ -1,5 +1,5 @@
 //! The HTTP API of the Python service that this one replaces, on the side port's listener: the same
-//! pipeline, budgets and failures as the queue's jobs.
+//! pipeline and failures as the queue's jobs; what clients decide the time of has budgets of its own.
 //!
 //! A request's way: [`rate`] and places, [`upload`], the [`cache`] or the pipeline
 //! ([`process`]), the answer.

@@ -501,6 +501,7 @@ impl Work<'_> {
                     }
                 }
                 let made = self.cut(file, &worked).await?;
+                self.session.stage(Stage::Encode);
                 let png = self.png(&made).await?;
                 cut = Some(made);
                 keep(&api, &service, key.clone(), png.bytes.clone());
@@ -541,7 +542,6 @@ impl Work<'_> {
 
     /// The cut-out as it is kept, and as it is answered where nothing else is asked for.
     async fn png(&mut self, cut: &Cut) -> Result<Encoded, Failure> {
-        self.session.stage(Stage::Encode);
         let cutter = &self.service.cutter;
         Ok(cutter
             .encode(cut.clone(), &kept_look(), &mut self.spent)
@@ -727,6 +727,9 @@ async fn in_time<T>(look: impl Future<Output = Result<T, Error>>) -> Result<T, E
         })
 }
 
+/// Longest time that a cut-out is held for the cache, beside every budget.
+const KEEPING: Duration = Duration::from_secs(20);
+
 /// Puts a cut-out into the cache while the answer is on its way.
 fn keep(api: &Arc<Api>, service: &Arc<Service>, key: CacheKey, png: Bytes) {
     let (service, metrics) = (Arc::clone(service), api.metrics.clone());
@@ -735,11 +738,21 @@ fn keep(api: &Arc<Api>, service: &Arc<Service>, key: CacheKey, png: Bytes) {
         tracing::debug!("a cut-out is not kept: the store is slow");
         return;
     };
-    let under_way = api.requests.token();
+    let (under_way, give_up) = (api.requests.token(), api.give_up.clone());
     let task = async move {
         let (_keeper, _under_way) = (keeper, under_way);
         let Some(cache) = &service.cache else { return };
-        if let Err(error) = cache.put(&key, png).await {
+        // Nothing waits for it for long, a drain least of all.
+        let put = tokio::time::timeout(KEEPING, cache.put(&key, png));
+        let put = tokio::select! {
+            put = put => put,
+            () = give_up.cancelled() => return,
+        };
+        let put = put.unwrap_or_else(|_| {
+            let why = "the store did not take a cut-out in time";
+            Err(Error::new(Code::StorageUnavailable, why))
+        });
+        if let Err(error) = put {
             metrics.cache(CacheOutcome::NotKept);
             tracing::warn!(code = %error.code(), error = error.chain(), "a cut-out could not be kept");
         }

@@ -27,7 +27,7 @@ const BESIDE_THE_PHOTO: u64 = 1 << 20;
 pub struct UploadLimits<'a> {
     /// Largest photo, bytes.
     pub file_bytes: u64,
-    /// Memory for uploads, shared with the queue's downloads.
+    /// Memory for uploads.
     pub memory: &'a Budget,
     /// When the whole body must be there.
     pub deadline: Instant,
@@ -61,6 +61,7 @@ impl Upload {
         if let Err(refusal) = &upload
             && refusal.status() != StatusCode::REQUEST_TIMEOUT
             && !(asks_first && rest.seen() == 0)
+            && Instant::now() < limits.deadline
         {
             rest.discard().await;
         }
