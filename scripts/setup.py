@@ -3,6 +3,7 @@
 
     setup.py runtime      ONNX Runtime and the default model: what running the worker needs
     setup.py simulation   simpy: what bench/simulate.py needs, on any machine
+    setup.py image        what the scripts around the container image need, on any machine
     setup.py test         those, the emulators, Chromium and the cargo tools: what `make test` needs
     setup.py verify       checks what is there, fetches nothing
 

@@ -58,7 +58,7 @@ def missing(group: str, clients: set[str], root: Path, run: Run = run) -> list[M
         )
     if "npm" in clients:
         need("npm", ["npm", "--version"], "Node.js from nodejs.org, or `apt-get install npm`")
-    if group == "simulation":
+    if group in ("simulation", "image"):
         return found  # Python alone
     need("C compiler (cc)", ["cc", "--version"], "on Debian `apt-get install gcc libc6-dev`")
     found += _missing_rust(root, run)
