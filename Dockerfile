@@ -87,8 +87,8 @@ COPY --from=bake /baked/libraries/ /
 COPY --from=bake /baked/model/ /
 # The provider for CUDA does not look beside itself. The driver's libraries are put into the second
 # folder by Cloud Run and GKE; elsewhere NVIDIA's container toolkit puts them where ld.so looks.
+# Which network is served is not set here: it would outrank INSPIRENET_MODE.
 ENV CUTOUT_HOME=/opt/cutout \
-    CUTOUT_MODEL=${MODEL} \
     LD_LIBRARY_PATH=/opt/cutout/lib:/usr/local/nvidia/lib64
 WORKDIR /data
 # As numbers, which Kubernetes can see is not root; distroless calls it nonroot.

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Builds the container image, checks its libraries, writes its bill of materials, prints its layers.
 #
-#   scripts/image.sh [cpu|cuda]
+#   scripts/image.sh [cpu|cuda] [test]
 #
+# With `test` a worker is run out of it afterwards (scripts/image_test.py).
 # docker or podman is used where its daemon or machine answers, else buildah. Base images are
 # RUST_IMAGE, BAKE_IMAGE and RUNTIME_IMAGE, or the Dockerfile's; where buildah reaches no registry, it
 # uses bases that mmdebstrap makes of Debian's packages, with this machine's Rust. Also from the
@@ -12,6 +13,7 @@ set -eu
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 provider=${1:-${PROVIDER:-cpu}}
+test=${2:-}
 model=${MODEL:-isnet-medium}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -114,3 +116,4 @@ tail -1 "$out/libraries-$provider.txt"
 $PYTHON scripts/sbom.py "$root" --version "$version" --revision "$revision" --digest "$digest" --out "$out/cutout-$provider.cdx.json"
 $PYTHON scripts/image_layers.py "$builder" "$tag"
 say "$tag is $digest"
+[ -z "$test" ] || $PYTHON scripts/image_test.py "$builder" "$tag" "$provider"

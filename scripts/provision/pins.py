@@ -30,6 +30,10 @@ Blackwell, which cost 0.3 GB. The L4's driver on Cloud Run (535) is CUDA 12.2: l
 
 CUDNN = "9.10.2.21"
 
+PYTHON_HCL2 = "6.1.1"
+"""The grammar that the Terraform code is checked with; the last release that needs lark alone. Later ones need
+a library in C beside it."""
+
 CARGO_DENY = "0.20.2"
 CARGO_NEXTEST = "0.9.143"
 
@@ -306,6 +310,26 @@ SIMPY_WHEEL = _package(
     "simpy", SIMPY, "43071f84b6512c9b4fcb33ef057f240ccb1d1f3b263f9b4f9229d072e310b372"
 )
 
+HCL = (
+    _package(
+        "python_hcl2", PYTHON_HCL2, "67a0859bdb7d4f258a3278c3f2f058e6d65df28b5f99a8c2b1f0907a51eddfc8"
+    ),
+    _package("lark", "1.3.1", "c629b661023a014c37da873b4ff58a817398d12635d3bbb2c5a03be7fe5d1e12"),
+)
+"""What reads Terraform's files, and the parser that it is written for."""
+
+YAML = _package(
+    "ruamel_yaml", "0.18.17", "9c8ba9eb3e793efdf924b60d521820869d5bf0cb9c6f1b82d82de8295e290b9d"
+)
+"""What reads the manifests for Kubernetes."""
+
+HTTP2 = (
+    _package("h2", "4.3.0", "c438f029a25f7945c69e0ccf0fb951dc3f73a5f6412981daee861431b70e2bdd"),
+    _package("hpack", "4.1.0", "157ac792668d995c657d93111f46b4535ed114f0c9c8d672271bbec7eae1b496"),
+    _package("hyperframe", "6.1.0", "b03380493a519fce58ea5af42e4a42317bf9bd425596f7a0835ffce80f1a42e5"),
+)
+"""HTTP/2 for the stand-in that Terraform takes for Google's provider, and what it is made of."""
+
 HTTP_CLIENTS = (
     _package("anyio", "4.12.1", "d405828884fc140aa80a3c667b8beed277f1dfedec42ba031bd6ac3db606ab6c"),
     _package("certifi", "2026.10.19.post1", "1324c476b4811eff41a8bc2122cd0bbd4d9c7234c725446d99ab1612b3a7fdd2"),
@@ -325,10 +349,9 @@ newest that run on Python 3.9."""
 
 IMAGE_PACKAGES = (
     _package("pyelftools", "0.33", "f215ad5f47d3f1373a21496a6c9e0707c622840d0622f23ff7ce08678b020036"),
-    _package("ruamel_yaml", "0.19.1", "27592957fedf6e0b62f281e96effd28043345e0e66001f97683aa9a40c667c93"),
     _package("fastjsonschema", "2.22.3", "f670b443830b75aca3f00b75949efa20f4b2a80302ec7a21505c28dd54cffd43"),
 )
-"""What reads libraries, YAML and JSON schemas in the scripts around the image."""
+"""What reads libraries and JSON schemas in the scripts around the image."""
 
 # Only data is taken out of these two, so the Python that runs them does not matter.
 _GOOGLE_APIS = _pure_wheel(
@@ -376,7 +399,8 @@ CYCLONEDX_SCHEMAS = tuple(
 # What every machine gets, by group.
 _ANYWHERE = {
     "simulation": (SIMPY_WHEEL,),
-    "image": (*IMAGE_PACKAGES, CLOUD_BUILD_SCHEMA, *CYCLONEDX_SCHEMAS),
+    "terraform": (*HCL, *HTTP2, YAML),
+    "image": (*IMAGE_PACKAGES, YAML, CLOUD_BUILD_SCHEMA, *CYCLONEDX_SCHEMAS),
     "test": HTTP_CLIENTS,
 }
 
@@ -394,13 +418,15 @@ _ARTEFACTS = {
             *_openvino(),
             *_MODELS,
         ),
-        "test": (
+        "emulators": (
             _fake_gcs(
                 "x86_64",
                 "amd64",
                 "3271c60d0e70376de31b31086fd6e3ffb99ae340f4adfd0e567910ed179b28ae",
                 "71b6ec3015ed055e7a87090c627074f4356a1d4ada0b816a32e51d7cff3cbee3",
             ),
+        ),
+        "test": (
             _promtool(
                 "amd64",
                 "81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55",
@@ -418,13 +444,15 @@ _ARTEFACTS = {
             ),
             *_MODELS,
         ),
-        "test": (
+        "emulators": (
             _fake_gcs(
                 "aarch64",
                 "arm64",
                 "a8452f17bf8cbd71d8bce45a76a0860c0d38bf98eda9dd735c308faa80b94c8f",
                 "ca1ed14a11e7878a67dfcdbb87a648a940cccc914d20e609e10a9955ee386e29",
             ),
+        ),
+        "test": (
             _promtool(
                 "arm64",
                 "ca131aa102390083398afbc80be9c8dd1dda78f9f92154fc00df8f7f1f4556e9",
@@ -441,11 +469,14 @@ _CARGO_TOOLS = {
 GROUPS = {
     "runtime": ("runtime",),
     "simulation": ("simulation",),
+    "terraform": ("terraform",),
     "image": ("image",),
-    "test": ("runtime", "simulation", "image", "test"),
+    "image-test": ("image", "emulators"),
+    "test": ("runtime", "simulation", "terraform", "image", "emulators", "test"),
 }
-"""`runtime` is what running the worker needs, `simulation` what bench/simulate.py does, `image` what the
-scripts around the container image do; `test` is all of them and what the suite needs."""
+"""`runtime` is what running the worker needs, `simulation` what bench/simulate.py does, `terraform` what the
+check of the Terraform code does, `image` what the scripts around the container image do, `image-test` what
+running that takes; `test` is all of them and what the suite needs."""
 
 PROVIDERS = ("cpu", "cuda")
 """The variants of the container image."""
@@ -467,7 +498,10 @@ def artefacts(group: str, on: tuple[str, str]) -> list[Artefact] | None:
     table = _ARTEFACTS.get(on, {})
     if any(part not in table and part not in _ANYWHERE for part in parts):
         return None
-    return [file for part in parts for file in (*table.get(part, ()), *_ANYWHERE.get(part, ()))]
+    # Some files are in two parts.
+    return list(dict.fromkeys(
+        file for part in parts for file in (*table.get(part, ()), *_ANYWHERE.get(part, ()))
+    ))
 
 
 def baked(provider: str, on: tuple[str, str]) -> list[Artefact] | None:

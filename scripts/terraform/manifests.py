@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Holds the manifests for GKE together: names, ports and settings that stand in more than one place.
+
+    python3 -m terraform.manifests FOLDER
+
+It does not know Kubernetes' schemas; `kubectl apply --dry-run=server` does.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+
+from provision.pins import YAML
+
+from . import check
+
+ROOT = check.ROOT
+
+_wheel = ROOT / ".cache" / YAML.path
+if not _wheel.is_file():
+    sys.exit(f"{_wheel.name} is missing: run `python3 scripts/setup.py terraform`")
+# `ruamel` is a package without a file of its own, which Python does not find inside of a wheel.
+_ruamel = types.ModuleType("ruamel")
+_ruamel.__path__ = [f"{_wheel}/ruamel"]
+sys.modules.setdefault("ruamel", _ruamel)
+
+from ruamel.yaml import YAML as Reader  # noqa: E402
+from ruamel.yaml.error import YAMLError  # noqa: E402
+
+# Kubernetes kills what is still there; the worker flushes its answers within this after its drain.
+FLUSH_SECONDS = 10
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print(__doc__)
+        return 2
+    found = faults(Path(arguments[0]))
+    for fault in found:
+        print(fault)
+    if not found:
+        print("manifests: names, ports and settings agree")
+    return 1 if found else 0
+
+
+def faults(folder: Path) -> list[str]:
+    """Everything that does not fit; empty when all does."""
+    told: list[str] = []
+    try:
+        kustomization = read(folder / "kustomization.yaml")[0]
+        listed = kustomization["resources"]
+        there = sorted(path.name for path in folder.glob("*.yaml") if path.name != "kustomization.yaml")
+        if sorted(listed) != there:
+            told.append(f"kustomization.yaml lists {sorted(listed)}, but there are {there}")
+        things = {
+            (thing["kind"], thing["metadata"]["name"]): thing
+            for name in there
+            for thing in read(folder / name)
+        }
+    except (YAMLError, KeyError, TypeError, OSError) as fault:
+        return [f"{folder}: {type(fault).__name__}: {fault}"]
+
+    def one(kind: str) -> dict:
+        found = [thing for (of, _), thing in things.items() if of == kind]
+        if len(found) != 1:
+            raise LookupError(f"there should be one {kind}, and there are {len(found)}")
+        return found[0]
+
+    def same(what: str, actual, wanted) -> None:
+        if actual != wanted:
+            told.append(f"{what} is {actual!r} and should be {wanted!r}")
+
+    try:
+        deployment, settings, scaled = one("Deployment"), one("ConfigMap"), one("ScaledObject")
+        account, budget, policy, scrape = (
+            one("ServiceAccount"),
+            one("PodDisruptionBudget"),
+            one("NetworkPolicy"),
+            one("PodMonitoring"),
+        )
+        namespace, credentials = one("Namespace"), one("TriggerAuthentication")
+    except LookupError as fault:
+        return [*told, str(fault)]
+
+    same("the namespace", kustomization["namespace"], namespace["metadata"]["name"])
+    pod = deployment["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    labels = pod["metadata"]["labels"]
+    for name, selector in (
+        ("Deployment's selector", deployment["spec"]["selector"]),
+        ("PodDisruptionBudget's selector", budget["spec"]["selector"]),
+        ("NetworkPolicy's selector", policy["spec"]["podSelector"]),
+        ("PodMonitoring's selector", scrape["spec"]["selector"]),
+    ):
+        same(f"the {name}", selector.get("matchLabels"), labels)
+    same("the pod's account", pod["spec"].get("serviceAccountName"), account["metadata"]["name"])
+    same("what is scaled", scaled["spec"]["scaleTargetRef"]["name"], deployment["metadata"]["name"])
+    if "replicas" in deployment["spec"]:
+        told.append("the Deployment says replicas, which the ScaledObject sets")
+
+    # The image
+    same("the image's name", [image["name"] for image in kustomization["images"]], [container["image"]])
+    same("the command", container.get("args"), ["worker"])
+
+    # Ports
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    same("the side port", ports, {"side": 8080})
+    for probe, path in (
+        ("startupProbe", "/startup"),
+        ("readinessProbe", "/startup"),
+        ("livenessProbe", "/health"),
+    ):
+        get = container.get(probe, {}).get("httpGet", {})
+        same(probe, (get.get("path"), get.get("port")), (path, "side"))
+    startup = container.get("startupProbe", {})
+    same(
+        "the startup probe's time", startup.get("periodSeconds", 10) * startup.get("failureThreshold", 3), 240
+    )
+    (endpoint,) = scrape["spec"]["endpoints"]
+    same("what is scraped", (endpoint["port"], endpoint["path"]), ("side", "/metrics"))
+    inward = [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
+    same("the port that is let in", inward, [ports["side"]])
+    outward = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    if not {53, 443} <= outward:
+        told.append("the NetworkPolicy lets out neither names nor HTTPS, or one of them alone")
+
+    # Settings
+    sources = [source["configMapRef"]["name"] for source in container["envFrom"]]
+    same("where the settings come from", sources, [settings["metadata"]["name"]])
+    given = settings["data"]
+    known = check.worker_variables()
+    for name in sorted(set(given) - known):
+        told.append(f"the worker reads no {name}")
+    for name in sorted(set(given) & check.NOT_IN_THE_CLOUD):
+        told.append(f"{name} is not to be set in the cloud")
+    for name, value in given.items():
+        if not isinstance(value, str):
+            told.append(f"{name} is {value!r}: Kubernetes takes texts only, put it in quotation marks")
+    same("the ingress", given.get("CUTOUT_INGRESS"), "pubsub")
+    drain = re.fullmatch(r"(\d+)s", str(given.get("CUTOUT_DRAIN_TIMEOUT")))
+    grace = pod["spec"].get("terminationGracePeriodSeconds", 30)
+    if not drain or int(drain[1]) + FLUSH_SECONDS > grace:
+        told.append(
+            f"terminationGracePeriodSeconds is {grace}: CUTOUT_DRAIN_TIMEOUT and {FLUSH_SECONDS} s do not fit in"
+        )
+
+    # The autoscaler
+    project, subscription = given.get("GOOGLE_CLOUD_PROJECT"), given.get("CUTOUT_SUBSCRIPTION")
+    (trigger,) = scaled["spec"]["triggers"]
+    same("the scaler", trigger["type"], "gcp-pubsub")
+    same(
+        "the subscription that is scaled by",
+        trigger["metadata"].get("subscriptionName"),
+        f"projects/{project}/subscriptions/{subscription}",
+    )
+    same("the scaler's credentials", trigger["authenticationRef"]["name"], credentials["metadata"]["name"])
+    target, jobs = trigger["metadata"].get("value"), given.get("CUTOUT_MAX_JOBS", "0")
+    if not isinstance(target, str) or int(target) <= 2 * int(jobs):
+        told.append(f"the autoscaler's target is {target!r}: it must be a text above twice CUTOUT_MAX_JOBS")
+    if not 0 <= scaled["spec"]["minReplicaCount"] <= scaled["spec"]["maxReplicaCount"]:
+        told.append("minReplicaCount is above maxReplicaCount")
+
+    # A worker with a card says so in both places, and no container has more rights than it needs.
+    card = container["resources"]["limits"].get("nvidia.com/gpu")
+    same(
+        "the node's card",
+        pod["spec"].get("nodeSelector", {}).get("cloud.google.com/gke-accelerator"),
+        "nvidia-l4",
+    )
+    same("the cards", card, "1")
+    same("the provider", given.get("CUTOUT_PROVIDER"), "cuda")
+    same("runAsNonRoot", pod["spec"].get("securityContext", {}).get("runAsNonRoot"), True)
+    context = container.get("securityContext", {})
+    same("allowPrivilegeEscalation", context.get("allowPrivilegeEscalation"), False)
+    same("the capabilities", context.get("capabilities"), {"drop": ["ALL"]})
+    return told
+
+
+def read(path: Path) -> list[dict]:
+    """The documents of a file."""
+    with path.open(encoding="utf-8") as file:
+        return [document for document in Reader(typ="safe", pure=True).load_all(file) if document]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
