@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".cache/bin"
 PROJECT, BUCKET, JOBS, RESULTS = "cutout-image", "photos", "cutout-jobs", "cutout-results"
 PATIENCE = 120
+# With docker the worker joins this network, on which the emulators are at 127.0.0.1.
+NETWORK = os.environ.get("CUTOUT_TEST_NETWORK", "host")
 PR_SET_NO_NEW_PRIVS = 38
 
 
@@ -82,7 +84,7 @@ class Container:
     def command(self, environment: dict[str, str], arguments: list[str]) -> list[str]:
         settings = [word for pair in environment.items() for word in ("--env", "=".join(pair))]
         return [
-            *(self.builder, "run", "--rm", "--read-only", "--network=host", "--cap-drop=ALL"),
+            *(self.builder, "run", "--rm", "--read-only", f"--network={NETWORK}", "--cap-drop=ALL"),
             *("--security-opt=no-new-privileges", *settings, self.tag, *arguments),
         ]
 
