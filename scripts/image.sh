@@ -114,6 +114,9 @@ $PYTHON scripts/check_libraries.py "$root" --must $must >"$out/libraries-$provid
 }
 tail -1 "$out/libraries-$provider.txt"
 $PYTHON scripts/sbom.py "$root" --version "$version" --revision "$revision" --digest "$digest" --out "$out/cutout-$provider.cdx.json"
-$PYTHON scripts/image_layers.py "$builder" "$tag"
+# The budget is for the default network.
+variant=$provider
+[ "$model" = isnet-medium ] || variant=
+$PYTHON scripts/image_layers.py "$builder" "$tag" "$variant"
 say "$tag is $digest"
 [ -z "$test" ] || $PYTHON scripts/image_test.py "$builder" "$tag" "$provider"

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Prints the layers of an image with their sizes: image_layers.py docker|podman|buildah TAG."""
+"""Prints the layers of an image with their sizes: image_layers.py docker|podman|buildah TAG [VARIANT].
+
+With a variant, more than its budget is a failure.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ import sys
 from pathlib import Path
 
 BUDGETS = {"cpu": 300, "cuda": 3000}
-"""Most megabytes, uncompressed and with the network, by variant."""
+"""Most megabytes, uncompressed and with isnet-medium, by variant."""
 
 
-def main(builder: str, tag: str) -> int:
+def main(builder: str, tag: str, variant: str = "") -> int:
     layers = of_buildah(tag) if builder == "buildah" else of_docker(builder, tag)
     total = sum(size for size, _ in layers)
     print(f"image: {'MB':>8}  layer")
     for size, what in layers:
         print(f"image: {size / 1e6:8.1f}  {what}")
     print(f"image: {total / 1e6:8.1f}  in all, uncompressed")
-    budget = next((most for name, most in BUDGETS.items() if tag.endswith(name)), None)
+    budget = BUDGETS.get(variant)
     if budget and total > budget * 1e6:
         print(f"image: OVER the budget of {budget} MB")
         return 1
@@ -57,4 +60,4 @@ def shown(made: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3]))
+    sys.exit(main(*sys.argv[1:4]))
