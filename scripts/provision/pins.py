@@ -348,8 +348,8 @@ HTTP_CLIENTS = (
 newest that run on Python 3.9."""
 
 IMAGE_PACKAGES = (
-    _package("pyelftools", "0.33", "f215ad5f47d3f1373a21496a6c9e0707c622840d0622f23ff7ce08678b020036"),
-    _package("fastjsonschema", "2.22.3", "f670b443830b75aca3f00b75949efa20f4b2a80302ec7a21505c28dd54cffd43"),
+    _package("pyelftools", "0.32", "013df952a006db5e138b1edf6d8a68ecc50630adbd0d83a2d41e7f846163d738"),
+    _package("fastjsonschema", "2.21.2", "1c797122d0a86c5cace2e54bf4e819c36223b552017172f32c5c024a6b77e463"),
 )
 """What reads libraries and JSON schemas in the scripts around the image."""
 
