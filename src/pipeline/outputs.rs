@@ -133,11 +133,7 @@ impl Outcome {
 impl Pipeline {
     /// What the destination holds, if anything.
     pub(super) async fn present(&self, destination: &ObjectName) -> Result<Option<ObjectMeta>> {
-        match self.store.stat(&destination.clone().into()).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(error) if error.code() == Code::SourceNotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.store.find(&destination.clone().into()).await
     }
 
     /// Writes one object, unless another delivery of the same job was faster.

@@ -1,9 +1,12 @@
 //! The bodies of the side port's answers. Their fields are public interface.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::health::{Degraded, QueueStatus, StorageStatus};
 use super::memory::MemoryReading;
@@ -11,13 +14,22 @@ use super::state::{ModelInfo, Phase, SideState};
 
 const MIB: u64 = 1024 * 1024;
 
+/// When to try again after what passes by itself.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// An error as every route tells it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Refusal)]
 pub struct Problem {
     #[serde(skip)]
     status: StatusCode,
+    /// What happened, and what to do.
     detail: String,
+    /// A stable word.
+    #[schema(value_type = String, example = "image_corrupt")]
     code: &'static str,
+    #[serde(skip)]
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -27,13 +39,44 @@ impl Problem {
             status,
             detail: detail.into(),
             code,
+            retry_after: None,
         }
+    }
+
+    /// Says when to try again, in whole seconds from one up.
+    #[must_use]
+    pub const fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// The stable word.
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The status.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The sentence.
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (self.status, Json(self)).into_response()
+        let (status, after) = (self.status, self.retry_after);
+        let mut response = (status, Json(self)).into_response();
+        if let Some(after) = after {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
     }
 }
 

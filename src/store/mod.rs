@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::object::{Generation, ObjectName, ObjectRef};
 
 pub mod dir;
@@ -78,6 +78,16 @@ pub struct OpenObject {
 pub trait Store: Send + Sync {
     /// Describes an object, custom metadata included.
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectMeta>;
+
+    /// Describes an object if it is there. Errors: as of [`stat`](Self::stat), but for
+    /// `source_not_found`.
+    async fn find(&self, object: &ObjectRef) -> Result<Option<ObjectMeta>> {
+        match self.stat(object).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(error) if error.code() == Code::SourceNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 
     /// Opens an object for reading; its size is known before its content is transferred.
     async fn open(&self, object: &ObjectRef) -> Result<OpenObject>;

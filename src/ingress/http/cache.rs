@@ -86,18 +86,10 @@ impl Cache {
         }
     }
 
-    async fn stat(&self, name: &ObjectName) -> Result<Option<ObjectMeta>> {
-        match self.store.stat(&name.clone().into()).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(error) if error.code() == Code::SourceNotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// The cut-out, if it is there and not too old.
     pub async fn get(&self, key: &CacheKey) -> Result<Option<Bytes>> {
         let name = self.name(key)?;
-        let Some(meta) = self.stat(&name).await? else {
+        let Some(meta) = self.store.find(&name.clone().into()).await? else {
             return Ok(None);
         };
         if !is_fresh(&meta, Timestamp::now()) || meta.size > self.max_bytes {
@@ -127,7 +119,7 @@ impl Cache {
     pub async fn put(&self, key: &CacheKey, png: Bytes) -> Result<()> {
         let name = self.name(key)?;
         let now = Timestamp::now();
-        let precondition = match self.stat(&name).await? {
+        let precondition = match self.store.find(&name.clone().into()).await? {
             Some(meta) if is_fresh(&meta, now) => return Ok(()),
             Some(meta) => Precondition::Generation(meta.generation),
             None => Precondition::Absent,

@@ -29,6 +29,7 @@ use utoipa_axum::routes;
 use crate::pipeline::budget::Budget;
 use crate::pipeline::cutout::Cutter;
 use crate::pipeline::encode::Encoded;
+use crate::pipeline::millis;
 use crate::side::routes::More;
 use crate::side::state::{Phase, SideState};
 use crate::telemetry::metrics::Metrics;
@@ -136,7 +137,7 @@ struct Counts {
 impl Counts {
     /// Smooths over some eight photos.
     fn took(&self, elapsed: Duration) {
-        let now = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let now = millis(elapsed);
         let _ = self
             .pace_ms
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {

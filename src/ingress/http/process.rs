@@ -408,10 +408,10 @@ impl Work<'_> {
         let Upload { file, fields } = Upload::read(request, fields, &limits).await?;
         let _in_flight = self.api.metrics.in_flight_guard();
         self.api.metrics.bytes_in(file.bytes.len() as u64);
-        let json = matches!(wish, Wish::Effects)
-            && (fields.flag("return_all_effects", false)?
-                || fields.flag("load_single_effect", false)?);
+        let several = matches!(wish, Wish::Effects);
+        let all = several && fields.flag("return_all_effects", false)?;
         let single = fields.flag("load_single_effect", false)?;
+        let json = several && (all || single);
         let wanted = Wanted {
             effects: match wish {
                 Wish::RemoveBackground => vec![Effect::Color],

@@ -1,47 +1,11 @@
 //! Why a request is not answered with a picture: status, stable code, a sentence.
 
-use std::time::Duration;
-
-use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
+use axum::http::StatusCode;
 
 use crate::error::{Code, Error};
-
-/// An error as every route tells it.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Refusal {
-    #[serde(skip)]
-    status: StatusCode,
-    /// What happened, and what to do.
-    detail: String,
-    /// A stable word.
-    #[schema(value_type = String, example = "image_corrupt")]
-    code: &'static str,
-    #[serde(skip)]
-    retry_after: Option<Duration>,
-}
+pub use crate::side::answers::{Problem as Refusal, RETRY_AFTER};
 
 impl Refusal {
-    /// A refusal with `status`, a stable word and a sentence.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            detail: detail.into(),
-            code,
-            retry_after: None,
-        }
-    }
-
-    /// Says when to try again, in whole seconds from one up.
-    #[must_use]
-    pub const fn retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
-        self
-    }
-
     /// 422: a field or a parameter that cannot be understood.
     pub fn unprocessable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail)
@@ -63,21 +27,6 @@ impl Refusal {
             "upload_timeout",
             "the upload came too slowly; send it again",
         )
-    }
-
-    /// The stable word.
-    pub const fn code(&self) -> &'static str {
-        self.code
-    }
-
-    /// The status.
-    pub const fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// The sentence.
-    pub fn detail(&self) -> &str {
-        &self.detail
     }
 }
 
@@ -106,26 +55,12 @@ impl From<&Error> for Refusal {
     }
 }
 
-/// When to try again after what passes by itself.
-pub const RETRY_AFTER: Duration = Duration::from_secs(5);
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let (status, after) = (self.status, self.retry_after);
-        let mut response = (status, Json(self)).into_response();
-        if let Some(after) = after {
-            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-        }
-        response
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::header;
+    use axum::response::IntoResponse;
+    use std::time::Duration;
 
     #[test]
     fn every_failure_of_the_pipeline_has_a_status_of_an_error_and_no_inner_words() {

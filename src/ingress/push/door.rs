@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
@@ -22,7 +22,8 @@ use super::envelope::Pushed;
 use super::token::Gate;
 use super::{PushConfig, Reply, Waiting};
 use crate::ingress::Message;
-use crate::side::answers::Problem;
+use crate::pipeline::millis;
+use crate::side::answers::{Problem, RETRY_AFTER};
 use crate::side::health::StorageStatus;
 use crate::side::state::{Phase, SideState};
 use crate::telemetry::labels::PushRefusal;
@@ -40,9 +41,6 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often a request whose delivery nobody has taken looks whether anybody will.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
-
-/// Pub/Sub has a back-off of its own; this is for everybody else.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// One line a reason in this time: what strangers send must not fill the log.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -236,24 +234,21 @@ impl Door {
     fn refuse(&self, refusal: Refusal) -> Response {
         self.metrics.push_refused(refusal.reason);
         self.complain(&refusal);
-        let mut response = Problem::new(refusal.status, refusal.code, refusal.told).into_response();
-        let headers = response.headers_mut();
+        let problem = Problem::new(refusal.status, refusal.code, refusal.told);
         match refusal.status {
             StatusCode::UNAUTHORIZED => {
-                let scheme = HeaderValue::from_static("Bearer");
-                headers.insert(header::WWW_AUTHENTICATE, scheme);
+                ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
             }
+            // Pub/Sub has a back-off of its own; this is for everybody else.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+                problem.retry_after(RETRY_AFTER).into_response()
             }
-            _ => {}
+            _ => problem.into_response(),
         }
-        response
     }
 
     /// Logs a refusal, unless one for the same reason was logged a moment ago.
     fn complain(&self, refusal: &Refusal) {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let now = millis(self.opened.elapsed());
         let quiet_until = &self.quiet_until[refusal.reason as usize];
         let quiet = quiet_until.load(Ordering::Relaxed);
@@ -308,8 +303,9 @@ async fn read(headers: &axum::http::HeaderMap, body: Body) -> Result<Bytes, Refu
 
 /// The push is to come again.
 fn unavailable(code: &'static str, told: &str) -> Response {
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, told);
-    ([(header::RETRY_AFTER, RETRY_AFTER)], problem).into_response()
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, told)
+        .retry_after(RETRY_AFTER)
+        .into_response()
 }
 
 fn draining() -> Response {

@@ -2,6 +2,7 @@ use super::*;
 use crate::ingress::push::{PushIngress, TokenRules};
 use crate::ingress::{Delivery, Ingress};
 use axum::body::to_bytes;
+use axum::http::HeaderValue;
 use futures::FutureExt;
 use serde_json::Value;
 
