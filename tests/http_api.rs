@@ -59,6 +59,33 @@ async fn send(
     (status, headers, answer.bytes().await.unwrap().to_vec())
 }
 
+/// A request of `length` bytes of a photo, as far as its head; `headers` each end in CRLF.
+fn begin(worker: &Worker, headers: &str, length: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(worker.address()).unwrap();
+    let head = format!(
+        "POST /remove-background HTTP/1.1\r\nhost: x\r\n{headers}content-length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+/// The header of [`form`]'s type.
+const OF_A_FORM: &str = "content-type: multipart/form-data; boundary=X\r\n";
+
+/// A request whose photo stops in its middle.
+fn half(worker: &Worker, headers: &str) -> TcpStream {
+    let mut stream = begin(worker, headers, 1000);
+    stream.write_all(b"half").unwrap();
+    stream
+}
+
+/// Waits until so many requests are in work.
+fn under_way(worker: &Worker, count: u64) {
+    wait_until("the requests under way", || {
+        (worker.get_json("/api/v2/stats")["requests_under_way"] == count).then_some(())
+    });
+}
+
 /// A photo of some bytes that is like no other: noise does not compress.
 fn noise(seed: u64, side: u32) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
@@ -307,12 +334,9 @@ fn a_client_has_its_number_of_photos_a_minute_and_questions_do_not_count() {
         assert_eq!(worker.get("/api/v2/effects").0, 200);
     }
     // A client that sends all of a large photo before it reads is told so too, not of a broken connection.
-    let mut large = TcpStream::connect(worker.address()).unwrap();
     let bytes = 8 << 20;
-    let head = format!(
-        "POST /remove-background HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-forwarded-for: 203.0.113.7\r\ncontent-length: {bytes}\r\n\r\n"
-    );
-    large.write_all(head.as_bytes()).unwrap();
+    let headers = "connection: close\r\nx-forwarded-for: 203.0.113.7\r\n";
+    let mut large = begin(&worker, headers, bytes);
     large.write_all(&vec![0; bytes]).unwrap();
     let mut answer = String::new();
     large.read_to_string(&mut answer).unwrap();
@@ -329,14 +353,8 @@ fn requests_beyond_the_places_are_told_to_come_again() {
         &["--http-max-requests", "1", "--upload-pause", "30s"],
     );
     // Takes the only place, as its body does not end.
-    let mut slow = TcpStream::connect(worker.address()).unwrap();
-    slow.write_all(
-        b"POST /remove-background HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf",
-    )
-    .unwrap();
-    wait_until("the slow one's place", || {
-        (worker.get_json("/api/v2/stats")["requests_under_way"] == 1).then_some(())
-    });
+    let slow = half(&worker, "");
+    under_way(&worker, 1);
     let (status, headers, body) = block_on(send(&http(), &worker, "/remove-background", &cat()));
     let answer: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((status, &answer["code"]), (429, &"queue_full".into()));
@@ -353,10 +371,7 @@ fn requests_beyond_the_places_are_told_to_come_again() {
 fn an_upload_that_stops_is_cut_off_and_gives_its_memory_back() {
     let dir = tempfile::tempdir().unwrap();
     let worker = worker(dir.path(), &["--upload-pause", "300ms"]);
-    let mut stalled = TcpStream::connect(worker.address()).unwrap();
-    stalled
-        .write_all(b"POST /remove-background HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000\r\n\r\nhalf")
-        .unwrap();
+    let mut stalled = half(&worker, "connection: close\r\n");
     let mut answer = String::new();
     stalled.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
@@ -373,21 +388,12 @@ fn a_client_that_goes_away_costs_no_run_of_the_network_and_leaves_nothing_behind
     let worker = worker(dir.path(), &[]);
     let before = worker.metric("cutout_inference_seconds_count", &[]);
     let (_, body) = form(&cat());
-    let mut gone = TcpStream::connect(worker.address()).unwrap();
-    let head = format!(
-        "POST /remove-background HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=X\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    gone.write_all(head.as_bytes()).unwrap();
+    let mut gone = begin(&worker, OF_A_FORM, body.len());
     gone.write_all(&body[..body.len() / 2]).unwrap();
-    wait_until("the request", || {
-        (worker.get_json("/api/v2/stats")["requests_under_way"] == 1).then_some(())
-    });
+    under_way(&worker, 1);
     gone.shutdown(Shutdown::Both).unwrap();
     drop(gone);
-    wait_until("its end", || {
-        (worker.get_json("/api/v2/stats")["requests_under_way"] == 0).then_some(())
-    });
+    under_way(&worker, 0);
     assert_eq!(worker.metric("cutout_inference_seconds_count", &[]), before);
     let api = worker.get_json("/api/v2/health/detailed")["api"].clone();
     assert_eq!(
@@ -404,16 +410,10 @@ fn a_drain_finishes_what_is_under_way_and_refuses_what_comes() {
         &["--drain-timeout", "20s", "--upload-pause", "20s"],
     );
     let (_, body) = form(&cat());
-    let mut slow = TcpStream::connect(worker.address()).unwrap();
-    let head = format!(
-        "POST /remove-background HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: multipart/form-data; boundary=X\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    slow.write_all(head.as_bytes()).unwrap();
+    let headers = format!("connection: close\r\n{OF_A_FORM}");
+    let mut slow = begin(&worker, &headers, body.len());
     slow.write_all(&body[..1000]).unwrap();
-    wait_until("the request", || {
-        (worker.get_json("/api/v2/stats")["requests_under_way"] == 1).then_some(())
-    });
+    under_way(&worker, 1);
     worker.signal("TERM");
     wait_until("the drain", || {
         (worker.get("/health").0 == 503).then_some(())
@@ -440,14 +440,8 @@ fn a_drain_does_not_wait_for_a_client_that_does_not_end() {
         dir.path(),
         &["--drain-timeout", "1s", "--upload-pause", "600s"],
     );
-    let mut slow = TcpStream::connect(worker.address()).unwrap();
-    slow.write_all(
-        b"POST /remove-background HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf",
-    )
-    .unwrap();
-    wait_until("the request", || {
-        (worker.get_json("/api/v2/stats")["requests_under_way"] == 1).then_some(())
-    });
+    let mut slow = half(&worker, "");
+    under_way(&worker, 1);
     let begun = Instant::now();
     worker.signal("TERM");
     assert_eq!(worker.exit().0, Some(0));
@@ -492,13 +486,8 @@ fn a_client_that_goes_away_while_it_waits_for_the_network_costs_no_run() {
                 .then_some(())
         });
         std::thread::sleep(Duration::from_millis(300));
-        let (kind, body) = form(&noise(2, 64));
-        let mut second = TcpStream::connect(worker.address()).unwrap();
-        let head = format!(
-            "POST /remove-background HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        second.write_all(head.as_bytes()).unwrap();
+        let (_, body) = form(&noise(2, 64));
+        let mut second = begin(&worker, OF_A_FORM, body.len());
         second.write_all(&body).unwrap();
         wait_until("the second one's place in the queue", || {
             (waits() == 1.0).then_some(())
@@ -587,15 +576,10 @@ fn clients_that_do_not_read_hold_only_what_was_set_apart_for_answers() {
         &["--memory-budget", "300MiB", "--job-timeout", "60s"],
     );
     let photo = noise(1, 1500);
-    let (kind, body) = form(&photo);
+    let (_, body) = form(&photo);
     let slow: Vec<_> = (0..4)
         .map(|_| {
-            let mut stream = TcpStream::connect(worker.address()).unwrap();
-            let head = format!(
-                "POST /remove-background HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
-                body.len()
-            );
-            stream.write_all(head.as_bytes()).unwrap();
+            let mut stream = begin(&worker, OF_A_FORM, body.len());
             stream.write_all(&body).unwrap();
             stream
         })

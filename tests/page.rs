@@ -17,13 +17,11 @@ fn people_cut_photos_out_in_a_browser_with_mouse_keyboard_and_phone() {
         .env("CUTOUT_RATE_LIMIT", "0")
         .env("CUTOUT_HTTP_API", "true");
     let worker = Worker::start(command).ready();
-    let listening = worker.logged("the side port answers").unwrap();
-    let address = listening["address"].as_str().unwrap();
 
     let mut driver = Command::new("node");
     driver
         .arg(file("tests/page/page.mjs"))
-        .arg(format!("http://{address}/"))
+        .arg(worker.url("/"))
         .arg(file("target/page"));
     let walked = run(&mut driver);
     assert!(walked.status.success(), "{}", told(&walked));
