@@ -95,8 +95,8 @@ WORKDIR /data
 USER 65532:65532
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# No HEALTHCHECK: there is no shell nor curl in here to ask with, Cloud Run and Kubernetes ignore
-# it, and both ask /startup and /health themselves.
+# For docker and compose. Cloud Run and Kubernetes ignore it and ask /startup and /health themselves.
+HEALTHCHECK --interval=30s --timeout=6s --start-period=240s --retries=3 CMD ["/usr/local/bin/cutout", "health"]
 ENTRYPOINT ["/usr/local/bin/cutout"]
 CMD ["worker"]
 COPY --from=build /program/ /

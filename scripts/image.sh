@@ -87,7 +87,8 @@ buildah)
             --volume "$(rustc --print sysroot):/usr/local/rust:ro" \
             --volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro
     fi
-    buildah bud --layers "$@" --tag "$tag" .
+    # The OCI format has no health check.
+    buildah bud --layers --format docker "$@" --tag "$tag" .
     container=$(buildah from --pull-never "$tag")
     trap 'buildah rm "$container" >/dev/null' EXIT
     root=$(buildah mount "$container")

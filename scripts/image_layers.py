@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+
 BUDGETS = {"cpu": 300, "cuda": 3000}
 """Most megabytes, uncompressed and with isnet-medium, by variant."""
 
@@ -44,7 +46,15 @@ def of_buildah(tag: str) -> list[tuple[int, str]]:
             sizes[layer.get("diff-digest")] = layer.get("diff-size", 0)
     image = inspected["OCIv1"]
     made = [entry.get("created_by", "") for entry in image["history"] if not entry.get("empty_layer")]
-    return [(sizes[digest], shown(made[index])) for index, digest in enumerate(image["rootfs"]["diff_ids"])]
+    # buildah tells the digest of what was copied, the Dockerfile its name.
+    copies = iter(last_stage_copies((ROOT / "Dockerfile").read_text()))
+    made = [next(copies, text) if "COPY " in text else shown(text) for text in made]
+    return [(sizes[digest], made[index]) for index, digest in enumerate(image["rootfs"]["diff_ids"])]
+
+
+def last_stage_copies(dockerfile: str) -> list[str]:
+    stage = dockerfile.rsplit("\nFROM ", 1)[-1]
+    return re.findall(r"^COPY .*", stage, re.M)
 
 
 def of_docker(builder: str, tag: str) -> list[tuple[int, str]]:
@@ -56,7 +66,7 @@ def of_docker(builder: str, tag: str) -> list[tuple[int, str]]:
 def shown(made: str) -> str:
     made = re.sub(r"^/bin/sh -c (#\(nop\) )?|\s*# buildkit$|^\|\d+ ", "", made)
     made = re.sub(r"(file|dir|multi):[0-9a-f]+", r"\1", made)
-    return (made or "the base")[:100]
+    return "the base" if made in ("", "/bin/sh") else made[:100]
 
 
 if __name__ == "__main__":

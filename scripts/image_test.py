@@ -55,6 +55,8 @@ class Mounted:
     def __init__(self, tag: str) -> None:
         inspected = json.loads(output(["buildah", "inspect", "--type", "image", tag]))
         self.config: dict[str, Any] = inspected["OCIv1"]["config"]
+        # OCI's configuration has no place for it.
+        self.health_check: dict[str, Any] = inspected["Docker"]["config"].get("Healthcheck", {})
         self.container = output(["buildah", "from", "--pull-never", tag]).strip()
         self.root = Path(output(["buildah", "mount", self.container]).strip())
 
@@ -80,6 +82,7 @@ class Container:
         self.builder, self.tag = builder, tag
         (inspected,) = json.loads(output([builder, "inspect", tag]))
         self.config: dict[str, Any] = inspected["Config"]
+        self.health_check: dict[str, Any] = self.config.get("Healthcheck", {})
 
     def command(self, environment: dict[str, str], arguments: list[str]) -> list[str]:
         settings = [word for pair in environment.items() for word in ("--env", "=".join(pair))]
@@ -299,12 +302,21 @@ def worker(image: Mounted | Container, environment: dict[str, str]) -> Iterator[
         running.kill()
 
 
+def healthy(image: Mounted | Container, environment: dict[str, str]) -> bool:
+    """What the image's health check says, run beside the worker."""
+    arguments = image.health_check["Test"][2:]
+    asked = subprocess.run(image.command(environment, arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return asked.returncode == 0
+
+
 def test_cpu(image: Mounted | Container) -> None:
     photo = (ROOT / "samples/cat.jpg").read_bytes()
     with cloud() as shop:
         environment = shop.environment(free_port())
         with worker(image, environment) as running:
             say(f"ready after {running.ready():.1f} s")
+            if not healthy(image, environment):
+                raise Failed("the image's health check does not find the worker healthy")
             shop.upload("cat.jpg", photo)
             shop.publish({"version": 1, "job_id": "one", "source": f"gs://{BUCKET}/cat.jpg"})
             result = shop.result()
@@ -325,6 +337,8 @@ def test_cpu(image: Mounted | Container) -> None:
             told = running.told()
             if "drained; the worker ends" not in told:
                 raise Failed(f"the worker did not say that it drained:\n{told}")
+        if healthy(image, environment):
+            raise Failed("the image's health check finds a worker healthy that is gone")
         result = shop.result()
         if (result["job_id"], result["status"]) != ("two", "done"):
             raise Failed(f"the job in work was not finished: {result}")
@@ -355,6 +369,8 @@ def test_contents(image: Mounted | Container) -> None:
     for key, value in expected.items():
         if config.get(key) != value:
             raise Failed(f"the image's {key} is {config.get(key)}, not {value}")
+    if image.health_check.get("Test") != ["CMD", "/usr/local/bin/cutout", "health"]:
+        raise Failed(f"the image's health check is {image.health_check}")
     labels = config.get("Labels", {})
     for label in ("version", "revision", "title", "licenses"):
         if labels.get(f"org.opencontainers.image.{label}", "unknown") == "unknown":

@@ -476,7 +476,7 @@ impl MemoryBudget {
 }
 
 /// A value with a unit: `300s`, `5m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}: write a number with a unit, such as 300s or 5m"))
 }

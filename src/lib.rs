@@ -21,4 +21,5 @@ pub mod pipeline;
 pub mod side;
 pub mod store;
 pub mod telemetry;
+pub mod version;
 pub mod worker;

@@ -537,3 +537,26 @@ fn remove_writes_effects_and_a_contact_sheet() {
         sheet.height()
     );
 }
+
+#[test]
+fn a_health_check_without_curl_tells_a_ready_worker_from_one_that_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = quick();
+    command
+        .args(["worker", "--ingress", "local", "--root"])
+        .arg(dir.path());
+    let worker = Worker::start(command).ready();
+    let port = worker.address().rsplit(':').next().unwrap().to_owned();
+    let asked = |arguments: &[&str]| {
+        let mut command = cutout();
+        run(command.arg("health").args(arguments).env("PORT", &port))
+    };
+    for arguments in [&[][..], &["--ready"]] {
+        let output = asked(arguments);
+        assert!(output.status.success(), "{}", told(&output));
+    }
+    drop(worker);
+    let output = asked(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert!(told(&output).contains("error"), "{}", told(&output));
+}

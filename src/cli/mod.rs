@@ -21,12 +21,14 @@ use crate::pipeline::decode::Limits;
 use crate::side::memory::MemoryReading;
 use crate::telemetry::logs::{self, LogConfig};
 use crate::telemetry::metrics::Metrics;
+use crate::version;
 
 mod bench;
 mod config_cmd;
 mod dlq;
 mod door;
 mod ends;
+mod health_cmd;
 mod model_cmd;
 mod publish;
 mod remove;
@@ -35,7 +37,7 @@ mod worker;
 
 /// Removes the background from product and pet photos at shop scale.
 #[derive(Parser)]
-#[command(name = "cutout", version, max_term_width = 100)]
+#[command(name = "cutout", version = version::of_program(), max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     common: CommonArgs,
@@ -58,6 +60,8 @@ enum Cmd {
     Model(model_cmd::ModelCmd),
     /// Print the worker's effective configuration and where each value comes from
     Config(Box<config_cmd::ConfigCmd>),
+    /// Ask a worker on this machine how it is, for a container's health check
+    Health(health_cmd::HealthCmd),
     /// Measure: where the time of a photo goes, next to a bare run of the network
     Bench(Box<bench::BenchCmd>),
 }
@@ -136,6 +140,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             Cmd::Remove(cmd) => cmd.run(&context).await,
             Cmd::Model(cmd) => cmd.run(&context).await,
             Cmd::Config(cmd) => cmd.run(&context),
+            Cmd::Health(cmd) => cmd.run().await,
             Cmd::Bench(cmd) => cmd.run(&context).await,
         }
     });

@@ -13,6 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::job::{MARKER, OutputObject, Status};
 use crate::object::{ObjectName, ObjectRef};
 use crate::store::{NewObject, ObjectMeta, Precondition, Written};
+use crate::version::VERSION;
 
 /// Pixels of a written object, so that a duplicate's result can tell them without decoding.
 const SIZE_KEY: &str = "cutout-size";
@@ -190,10 +191,7 @@ impl Pipeline {
         let mut metadata = writing.admitted.job.metadata.clone();
         metadata.extend([
             (MARKER.to_owned(), writing.key.to_owned()),
-            (
-                "cutout-version".to_owned(),
-                env!("CARGO_PKG_VERSION").to_owned(),
-            ),
+            ("cutout-version".to_owned(), VERSION.to_owned()),
             ("cutout-model".to_owned(), self.model().name.clone()),
             ("cutout-source".to_owned(), writing.source.to_string()),
             (SIZE_KEY.to_owned(), format!("{width}x{height}")),

@@ -12,6 +12,8 @@ use super::health::{Degraded, QueueStatus, StorageStatus};
 use super::memory::MemoryReading;
 use super::state::{ModelInfo, Phase, SideState};
 
+use crate::version::VERSION;
+
 const MIB: u64 = 1024 * 1024;
 
 /// When to try again after what passes by itself.
@@ -251,7 +253,7 @@ impl<'a> ServiceAnswer<'a> {
     pub fn of(state: &SideState, endpoints: &'a [String]) -> Self {
         Self {
             service: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
             model: ModelAnswer::of(state),
             uptime_seconds: state.uptime().as_secs_f64(),
             endpoints,

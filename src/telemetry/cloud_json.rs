@@ -19,6 +19,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::version::VERSION;
+
 /// Longest string value, in bytes. A log entry may have 256 KiB; a longer line is cut by the
 /// platform and then is no JSON any more.
 const MAX_TEXT_BYTES: usize = 16 * 1024;
@@ -233,7 +235,7 @@ fn take_labels(fields: &mut Map<String, Value>) -> BTreeMap<String, String> {
     };
     let mut labels = BTreeMap::from([
         ("service".to_owned(), env!("CARGO_PKG_NAME").to_owned()),
-        ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("version".to_owned(), VERSION.to_owned()),
     ]);
     if let Some(id) = fields.get("job_id") {
         labels.insert("job_id".to_owned(), text(id));
@@ -357,7 +359,7 @@ mod tests {
         assert!(source["line"].as_str().unwrap().parse::<u32>().unwrap() > 0);
         let labels = &line["logging.googleapis.com/labels"];
         assert_eq!(labels["service"], "cutout");
-        assert_eq!(labels["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(labels["version"], VERSION);
         assert_eq!(line.get("logging.googleapis.com/trace"), None);
     }
 

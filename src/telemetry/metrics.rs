@@ -14,6 +14,7 @@ use super::labels::{
 };
 use crate::effect::Effect;
 use crate::error::{Class, Code, Error, Result};
+use crate::version;
 
 /// 10 ms to 300 s: a stage of a small photo takes tens of milliseconds, a job may take five
 /// minutes by its deadline. About two buckets an octave of what people look at (p50 to p99 of
@@ -469,11 +470,7 @@ impl Metrics {
         self.0.build_info.reset();
         self.0
             .build_info
-            .with_label_values(&[
-                env!("CARGO_PKG_VERSION"),
-                option_env!("CUTOUT_COMMIT").unwrap_or("unknown"),
-                ort,
-            ])
+            .with_label_values(&[version::VERSION, version::COMMIT, ort])
             .set(1);
     }
 
@@ -747,6 +744,6 @@ mod tests {
             .collect();
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].contains(r#"ort="1.26.0""#), "{lines:?}");
-        assert!(lines[0].contains(env!("CARGO_PKG_VERSION")), "{lines:?}");
+        assert!(lines[0].contains(version::VERSION), "{lines:?}");
     }
 }

@@ -20,6 +20,7 @@ use crate::job::Output;
 use crate::pipeline::cutout::{Charged, Cutter, Order, Spent};
 use crate::pipeline::{decode, preprocess};
 use crate::telemetry::metrics::Metrics;
+use crate::version::VERSION;
 
 mod child;
 mod precision;
@@ -141,7 +142,7 @@ impl Machine {
         Self {
             cpu: cpu_model(),
             cores: cores(),
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
             model: info.manifest.name.clone(),
             provider: info.provider.as_str(),
             precision: info.precision.as_str(),

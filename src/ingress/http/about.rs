@@ -17,6 +17,7 @@ use crate::effect::Effect;
 use crate::pipeline::budget::Budget;
 use crate::side::answers::HealthAnswer;
 use crate::side::memory::MemoryReading;
+use crate::version::VERSION;
 
 /// What the API is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -34,7 +35,7 @@ pub struct IndexAnswer {
 pub async fn index() -> Json<IndexAnswer> {
     Json(IndexAnswer {
         service: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
+        version: VERSION,
         effects: Effect::ALL.map(Effect::as_str).to_vec(),
         default_effect: Effect::EnhancedBlackWhite.as_str(),
         openapi: "/openapi.json",

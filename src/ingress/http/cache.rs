@@ -15,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::job::{MARKER, Output};
 use crate::object::{ObjectName, ObjectRef};
 use crate::store::{NewObject, ObjectMeta, Precondition, Store};
+use crate::version::VERSION;
 
 /// The folder that the Python service used: what reads or expires it goes on working.
 const FOLDER: &str = "inspirenet-cache";
@@ -46,7 +47,7 @@ impl CacheKey {
             "photo": hex::encode(Sha256::digest(photo)),
             "output": output,
             "network": network,
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": VERSION,
         });
         Self(hex::encode(Sha256::digest(identity.to_string())))
     }
