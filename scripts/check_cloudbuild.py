@@ -3,7 +3,7 @@
 
 1. Every field is one that Cloud Build's API has, of its type and among its values: by Google's own
    description of the API, which set-up takes out of google-api-python-client.
-2. Steps have ids, each its own; `waitFor` names steps that stand before.
+2. Steps have ids, each its own; `waitFor` names steps that stand before; their images have fixed tags.
 3. Substitutions of our own begin with `_`, each one is used, and each that is used is declared or
    Cloud Build's; in scripts they are variables, and the names in capitals must be known too.
 4. Scripts are right for the shell that their first line names.
@@ -112,8 +112,11 @@ def of_steps(build: dict[str, Any]) -> Iterator[str]:
             yield f"step {index} has no id"
         if name in before:
             yield f"two steps are called {name}"
-        if not step.get("name"):
+        image = step.get("name", "")
+        if not image:
             yield f"step {name or index} names no image"
+        elif not re.search(r":\d+\.\d+\.\d+(-[\w.-]+)?$|@sha256:[0-9a-f]{64}$", image):
+            yield f"the image of step {name or index}, {image}, may be another one tomorrow: give a version's tag"
         if "script" in step and ("args" in step or "entrypoint" in step):
             yield f"step {name} has a script and args or entrypoint: Cloud Build takes one or the other"
         for other in step.get("waitFor", []):

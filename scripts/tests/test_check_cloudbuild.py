@@ -27,7 +27,7 @@ class CheckCloudBuild(unittest.TestCase):
 
     def test_an_unknown_field_is_told_at_any_depth(self):
         self.mistake("timeout: 3600s", "timeOut: 3600s", "build.timeOut is no field")
-        self.mistake("    waitFor: [build]", "    waitfor: [build]", "build.steps[1].waitfor is no field")
+        self.mistake("    waitFor: [build]", "    waitfor: [build]", "build.steps[2].waitfor is no field")
         self.mistake("diskSizeGb", "diskSizeGB", "build.options.diskSizeGB is no field")
 
     def test_wrong_types_and_values_are_told(self):
@@ -46,6 +46,12 @@ class CheckCloudBuild(unittest.TestCase):
         self.mistake("waitFor: [test, scan]", "waitFor: [test, sign]", "waits for sign, which is no step before it")
         self.mistake("- id: scan", "- id: test", "two steps are called test")
         self.mistake("  - id: scan\n    name", "  - name", "has no id")
+
+    def test_images_have_fixed_tags(self):
+        for tag in ("latest", "28", "28-cli", "28.5"):
+            self.mistake("docker:28.5.2-cli", f"docker:{tag}", "may be another one tomorrow")
+        self.mistake("library/docker:28.5.2-cli", "library/docker", "may be another one tomorrow")
+        self.assertEqual(check(FILE.replace("docker:28.5.2-cli", "docker@sha256:" + "0" * 64)), [])
 
     def test_substitutions_are_declared_used_and_well_named(self):
         self.mistake("$_MODEL", "$_NETWORK", "uses _NETWORK, which is neither")
