@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the bill of materials of an image, as CycloneDX 1.6.
+"""Writes the bill of materials of an image, as CycloneDX 1.5.
 
     sbom.py ROOT --version VERSION --revision COMMIT --digest sha256:… --out image.cdx.json
 
@@ -80,7 +80,8 @@ def bill(root: Path, version: str, revision: str, digest: str) -> dict[str, Any]
     dependencies += [{"ref": ref, "dependsOn": sorted(set(on))} for ref, on in sorted(edges.items())]
     return {
         "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
+        # The newest that Artifact Analysis takes: https://docs.cloud.google.com/artifact-analysis/docs/upload-sboms
+        "specVersion": "1.5",
         "version": 1,
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, digest)}",
         "metadata": {"component": image},
@@ -213,7 +214,7 @@ def validate(document: dict[str, Any]) -> None:
         name = uri.rsplit("/", 1)[-1].replace(".SNAPSHOT", "")
         return json.loads((SCHEMAS / name).read_text("utf-8"))
 
-    schema = load("bom-1.6.schema.json")
+    schema = load("bom-1.5.schema.json")
     check = fastjsonschema.compile(schema, handlers={"http": load, "https": load})
     try:
         check(document)

@@ -379,9 +379,9 @@ CYCLONEDX_SCHEMAS = tuple(
     Artefact(f"schemas/{name}", sha256, _CYCLONEDX, f"cyclonedx/schema/_res/{member}")
     for name, member, sha256 in (
         (
-            "bom-1.6.schema.json",
-            "bom-1.6.SNAPSHOT.schema.json",
-            "83821ba49aa366ad1f1d16c34837d05edd010f036f652e310db1c77d57b37c58",
+            "bom-1.5.schema.json",
+            "bom-1.5.SNAPSHOT.schema.json",
+            "7e88444a06e0924f13dc3833cda313872c772763b47a4e1ac55e77992b8f0a44",
         ),
         (
             "spdx.schema.json",
