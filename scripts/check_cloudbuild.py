@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
 def check(text: str) -> list[str]:
     """Everything that is wrong, a line each."""
     try:
-        build = YAML(typ="safe", pure=True).load(text)
+        build = load(text)
     except YAMLError as error:
         return [f"is no YAML: {error}"]
     if not isinstance(build, dict):
@@ -67,6 +67,11 @@ def check(text: str) -> list[str]:
     wrong = list(against({"$ref": "Build"}, build, "build", schemas))
     # What is wrong in shape would only trip the rest.
     return wrong or [*of_steps(build), *of_substitutions(build), *of_scripts(build)]
+
+
+def load(text: str) -> Any:
+    """What the file says."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def against(schema: dict[str, Any], value: Any, at: str, schemas: dict[str, Any]) -> Iterator[str]:

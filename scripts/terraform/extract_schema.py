@@ -43,6 +43,10 @@ WHEELS = {
 # Terraform's name: the module and class of Pulumi's.
 RESOURCES = {
     "google_artifact_registry_repository": ("artifactregistry/repository", "Repository"),
+    "google_artifact_registry_repository_iam_member": (
+        "artifactregistry/repository_iam_member",
+        "RepositoryIamMember",
+    ),
     "google_billing_budget": ("billing/budget", "Budget"),
     "google_cloud_run_v2_service": ("cloudrunv2/service", "Service"),
     "google_cloud_run_v2_worker_pool": ("cloudrunv2/worker_pool", "WorkerPool"),

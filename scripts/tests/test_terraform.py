@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import check_cloudbuild
 from terraform import check, hcl, stand_in
 
 ROOT = check.ROOT
@@ -345,14 +346,14 @@ class Mistakes(unittest.TestCase):
             "storage.tf",
             "force_destroy               = var.force_destroy",
             "force_destroy               = true",
-            "would be deleted with its photos",
+            "would be deleted with all that it holds",
         )
         self.module(
             "variables.tf",
             'hold photos. Leave it false wherever photos matter."\n  type        = bool\n  default     = false',
             'hold photos. Leave it false wherever photos matter."\n  type        = bool\n  default     = true',
-            "would be deleted with its photos",
-            count=2,
+            "would be deleted with all that it holds",
+            count=3,
         )
 
     def test_a_role_that_is_too_wide(self):
@@ -367,6 +368,17 @@ class Mistakes(unittest.TestCase):
 
     def test_a_role_on_the_whole_project(self):
         self.module("iam.tf", '"roles/monitoring.viewer"', '"roles/pubsub.publisher"', "on the whole project")
+
+    def test_a_role_of_the_build_account_that_is_too_wide(self):
+        self.module("build.tf", '"roles/storage.objectViewer"', '"roles/storage.admin"', "no administrators")
+        self.module("build.tf", '"roles/artifactregistry.writer"', '"roles/artifactregistry.repoAdmin"', "no admin")
+        self.module(
+            "build.tf", '"roles/logging.logWriter"', '"roles/cloudbuild.builds.builder"', "on the whole project"
+        )
+        # Only as itself is the exception one.
+        self.module(
+            "build.tf", '"roles/ondemandscanning.admin"', '"roles/artifactregistry.admin"', "no administrators"
+        )
 
     def test_workers_without_an_account_of_their_own(self):
         self.module(
@@ -397,6 +409,53 @@ class Mistakes(unittest.TestCase):
             '  expiration_policy {\n    ttl = "86400s"\n',
             "expires when nobody asks",
         )
+
+
+class Builds(unittest.TestCase):
+    """cloudbuild.yaml names by default what the module makes, and the module sets what it has."""
+
+    def setUp(self):
+        self.blocks = check.load(ROOT / "terraform")[MODULE.resolve()]
+        self.substitutions = check_cloudbuild.load((ROOT / "cloudbuild.yaml").read_text())["substitutions"]
+
+    def of(self, kind, name, attribute):
+        (found,) = [block for block in self.blocks if block.labels == (kind, name)]
+        return self.template(found.attributes[attribute])
+
+    def local(self, name):
+        (found,) = [block for block in self.blocks if block.kind == "locals" and name in block.attributes]
+        return found.attributes[name]
+
+    def template(self, value):
+        """A text of Terraform's as Cloud Build would write it: both have ${…}."""
+        text = re.sub(r"^(var\.\w+)$", r"${\1}", value.text.strip('"'))
+        named = {"project_id": "PROJECT_ID", "region": "_REGION", "name": "_NAME"}
+        return re.sub(r"\$\{var\.(\w+)\}", lambda match: "${" + named[match[1]] + "}", text)
+
+    def test_the_defaults_are_what_the_module_makes(self):
+        for substitution, repository in (("_IMAGE", "images"), ("_CACHE", "cache")):
+            of = ("google_artifact_registry_repository", repository)
+            place = f"{self.of(*of, 'location')}-docker.pkg.dev/{self.of(*of, 'project')}"
+            self.assertEqual(
+                self.substitutions[substitution], f"{place}/{self.of(*of, 'repository_id')}/worker"
+            )
+        bucket = self.template(self.local("builds_bucket"))
+        self.assertEqual(self.of("google_storage_bucket", "builds", "name"), "local.builds_bucket")
+        self.assertEqual(self.substitutions["_BILLS"], f"gs://{bucket}/sbom")
+        (name,) = [block for block in self.blocks if block.labels == ("name",)]
+        self.assertEqual(self.substitutions["_NAME"], name.attributes["default"].constant)
+
+    def test_the_command_sets_substitutions_that_are_there(self):
+        given = {name for name, _ in self.local("build_substitutions").keys() if name.startswith("_")}
+        self.assertGreater(len(given), 3)
+        self.assertLessEqual(given, set(self.substitutions))
+
+    def test_every_network_that_the_command_may_bake_has_a_manifest(self):
+        (mode,) = [block for block in self.blocks if block.labels == ("inspyrenet_mode",)]
+        modes = re.findall(r'"([\w-]+)"', mode.of("validation")[0].attributes["condition"].text)
+        self.assertIn("base", modes)
+        for name in (*(f"inspyrenet-{mode}" for mode in modes), self.substitutions["_MODEL"]):
+            self.assertTrue((ROOT / "models" / f"{name}.toml").is_file(), name)
 
 
 class Reading(unittest.TestCase):

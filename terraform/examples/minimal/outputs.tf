@@ -3,6 +3,11 @@ output "image_repository" {
   value       = module.cutout.image_repository
 }
 
+output "build_command" {
+  description = "Or builds and pushes it in Cloud Build."
+  value       = module.cutout.build_command
+}
+
 output "uploads_bucket" {
   description = "Upload a photo here,"
   value       = module.cutout.uploads_bucket

@@ -3,6 +3,11 @@ output "image_repository" {
   value       = module.cutout.image_repository
 }
 
+output "build_command" {
+  description = "Or builds and pushes it in Cloud Build."
+  value       = module.cutout.build_command
+}
+
 output "jobs_topic" {
   description = "Where the storefront publishes."
   value       = module.cutout.jobs_topic

@@ -10,6 +10,11 @@ locals {
       "run.googleapis.com",
       "storage.googleapis.com",
     ],
+    var.builds ? [
+      "cloudbuild.googleapis.com",
+      "containeranalysis.googleapis.com", # provenance and bills of materials
+      "ondemandscanning.googleapis.com",
+    ] : [],
     local.autoscaled ? ["parametermanager.googleapis.com"] : [], # the autoscaler's configuration
     var.billing_account == null ? [] : ["billingbudgets.googleapis.com"],
   )) : toset([])

@@ -33,6 +33,21 @@ output "image_repository" {
   value       = "${google_artifact_registry_repository.images.location}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.images.repository_id}"
 }
 
+output "build_service_account" {
+  description = "Whom Cloud Build builds as; null without builds."
+  value       = one(google_service_account.builder[*].email)
+}
+
+output "build_command" {
+  description = "Builds, scans and pushes the image of this checkout's commit; to be run where cloudbuild.yaml is. Null without builds."
+  value = one([for account in google_service_account.builder : join(" \\\n  ", [
+    "gcloud builds submit --project=${var.project_id} --region=${var.region}",
+    "--service-account=${account.name}",
+    "--gcs-source-staging-dir=gs://${local.builds_bucket}/source",
+    "--substitutions=\"COMMIT_SHA=$(git rev-parse HEAD),${join(",", [for name, value in local.build_substitutions : "${name}=${value}"])}\"",
+  ])])
+}
+
 output "worker_service_account" {
   description = "Whom the workers run as; give it the objectViewer role on further buckets that photos lie in."
   value       = google_service_account.worker.email

@@ -74,6 +74,23 @@ locals {
     var.environment,
   )
 
+  # How an image is built with cloudbuild.yaml: its substitutions that follow from the variables here.
+  builds_bucket = "${var.project_id}-${var.name}-builds"
+  build_substitutions = merge(
+    {
+      _NAME     = var.name
+      _REGION   = var.region
+      _PROVIDER = local.gpu ? "cuda" : "cpu"
+      # On-demand scanning is in three places of the world.
+      _SCAN_LOCATION = lookup({ europe = "europe", asia = "asia", australia = "asia" }, split("-", var.region)[0], "us")
+    },
+    # InSPyReNet is exported by whoever serves it, and put beside the source (docs/deploy.md).
+    var.inspyrenet_mode == null ? {} : {
+      _MODEL    = "inspyrenet-${var.inspyrenet_mode}"
+      _NETWORKS = "gs://${local.builds_bucket}/networks"
+    },
+  )
+
   # What CREMA does; its format is KEDA's, as described in
   # https://github.com/GoogleCloudPlatform/cloud-run-external-metrics-autoscaling (metric-provider/api/README.md).
   autoscaled = local.pull && var.autoscaling

@@ -234,6 +234,13 @@ variable "image" {
   default     = null
 }
 
+variable "builds" {
+  description = "Whether Cloud Build may build the image in this project: an account with the least that cloudbuild.yaml needs, a repository for layers of former builds and a bucket for sources, networks and bills of materials. False where images come from elsewhere."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "size" {
   description = "One worker's size: \"l4\" (an L4, 8 CPU, 32 GiB), \"l4-small\" (an L4, 4 CPU, 16 GiB) or \"cpu\" (no GPU, 4 CPU, 8 GiB)."
   type        = string
