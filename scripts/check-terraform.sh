@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the Terraform code without a cloud, Google's provider or a network: scripts/terraform/check.py always (and
-# manifests.py, for those of GKE);
+# Checks the Terraform code without a cloud, Google's provider or a network: scripts/terraform/check.py always, and
+# scripts/kubernetes/manifests.py for the manifests for GKE;
 # `terraform fmt`, `validate` and `test` where there is a Terraform on PATH, with a stand-in for the provider
 # (scripts/terraform/stand_in.py). Without one, what was not checked is announced loudly. CUTOUT_REQUIRE_TERRAFORM=1 makes its absence a failure.
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 (
     cd scripts
     "${PYTHON:-python3}" -m terraform.check ../terraform
-    "${PYTHON:-python3}" -m terraform.manifests ../deploy/gke
+    "${PYTHON:-python3}" -m kubernetes.manifests ../deploy/gke
 )
 
 if ! command -v terraform >/dev/null; then

@@ -3,7 +3,7 @@
 
     setup.py runtime      ONNX Runtime and the default model: what running the worker needs
     setup.py simulation   simpy: what bench/simulate.py needs, on any machine
-    setup.py terraform    python-hcl2, h2: what the check of the Terraform code needs, on any machine
+    setup.py terraform    what the checks of the Terraform code and of the manifests need, on any machine
     setup.py image        what the scripts around the container image need, on any machine
     setup.py image-test   those, and the emulators that running an image takes
     setup.py test         those, the emulators, Chromium and the cargo tools: what `make test` needs

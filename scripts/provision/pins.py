@@ -321,7 +321,7 @@ HCL = (
 YAML = _package(
     "ruamel_yaml", "0.18.17", "9c8ba9eb3e793efdf924b60d521820869d5bf0cb9c6f1b82d82de8295e290b9d"
 )
-"""What reads the manifests for Kubernetes."""
+"""What reads the manifests for Kubernetes and cloudbuild.yaml."""
 
 HTTP2 = (
     _package("h2", "4.3.0", "c438f029a25f7945c69e0ccf0fb951dc3f73a5f6412981daee861431b70e2bdd"),
@@ -347,9 +347,14 @@ HTTP_CLIENTS = (
 """The clients that talk to the HTTP API as customers' programs do, and what they are made of: the
 newest that run on Python 3.9."""
 
+JSON_SCHEMA = _package(
+    "fastjsonschema", "2.21.2", "1c797122d0a86c5cace2e54bf4e819c36223b552017172f32c5c024a6b77e463"
+)
+"""What holds the manifests for Kubernetes and bills of materials to their schemas."""
+
 IMAGE_PACKAGES = (
     _package("pyelftools", "0.32", "013df952a006db5e138b1edf6d8a68ecc50630adbd0d83a2d41e7f846163d738"),
-    _package("fastjsonschema", "2.21.2", "1c797122d0a86c5cace2e54bf4e819c36223b552017172f32c5c024a6b77e463"),
+    JSON_SCHEMA,
 )
 """What reads libraries and JSON schemas in the scripts around the image."""
 
@@ -399,7 +404,7 @@ CYCLONEDX_SCHEMAS = tuple(
 # What every machine gets, by group.
 _ANYWHERE = {
     "simulation": (SIMPY_WHEEL,),
-    "terraform": (*HCL, *HTTP2, YAML),
+    "terraform": (*HCL, *HTTP2, YAML, JSON_SCHEMA),
     "image": (*IMAGE_PACKAGES, YAML, CLOUD_BUILD_SCHEMA, *CYCLONEDX_SCHEMAS),
     "test": HTTP_CLIENTS,
 }
@@ -475,7 +480,7 @@ GROUPS = {
     "test": ("runtime", "simulation", "terraform", "image", "emulators", "test"),
 }
 """`runtime` is what running the worker needs, `simulation` what bench/simulate.py does, `terraform` what the
-check of the Terraform code does, `image` what the scripts around the container image do, `image-test` what
+checks of the Terraform code and the manifests do, `image` what the scripts around the container image do, `image-test` what
 running that takes; `test` is all of them and what the suite needs."""
 
 PROVIDERS = ("cpu", "cuda")

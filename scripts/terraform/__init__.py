@@ -1,1 +1,1 @@
-"""Checks of the Terraform code, and of the manifests for GKE, without cloud, provider or network."""
+"""Checks of the Terraform code without cloud, provider or network."""

@@ -15,6 +15,8 @@ import re
 import sys
 from pathlib import Path
 
+import checks
+
 from . import hcl
 from .hcl import Block, Expression
 
@@ -53,17 +55,8 @@ NO_ADMINISTRATORS = {"roles/ondemandscanning.admin": "the one role there is for 
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        print(__doc__)
-        return 2
-    found = faults(Path(arguments[0]))
-    for fault in found:
-        print(fault)
-    if found:
-        print(f"terraform: {len(found)} wrong")
-        return 1
-    print("terraform: schema, references, the worker's settings and our own rules hold")
-    return 0
+    well = "schema, references, the worker's settings and our own rules hold"
+    return checks.main(arguments, __doc__, faults, "terraform", well)
 
 
 def faults(folder: Path) -> list[str]:

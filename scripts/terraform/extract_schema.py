@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes schema.json: what the Google provider accepts for the resources that `terraform/` uses.
 
-    extract_schema.py FOLDER
+    python3 -m terraform.extract_schema FOLDER
 
 FOLDER holds the two pinned wheels, or they are fetched into it with pip. Only whoever adds a
 resource or moves the pins runs this; `make test` reads the result.
@@ -21,24 +21,29 @@ argument is required if either says so, since Pulumi makes up names and projects
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import re
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-WHEELS = {
-    "cdktf_cdktf_provider_google-16.12.1-py3-none-any.whl": (
+from provision import files
+from provision.pins import Download
+
+WHEELS = (
+    Download(
+        "pip",
         "cdktf-cdktf-provider-google==16.12.1",
+        "cdktf_cdktf_provider_google-16.12.1-py3-none-any.whl",
         "88d021c89e1cf2abf2c935716d6548d26fe3da4bed30713d4fa36df1ef137436",
     ),
-    "pulumi_gcp-9.37.1-py3-none-any.whl": (
+    Download(
+        "pip",
         "pulumi-gcp==9.37.1",
+        "pulumi_gcp-9.37.1-py3-none-any.whl",
         "883c7334bccff330e047c7adf51646cf381434fea377469e80561574bb6aa0cb",
     ),
-}
+)
 
 # Terraform's name: the module and class of Pulumi's.
 RESOURCES = {
@@ -103,7 +108,9 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 2
     folder = Path(arguments[0])
-    cdk, pulumi = (fetched(name, folder) for name in WHEELS)
+    cdk, pulumi = (
+        zipfile.ZipFile(files.obtain(wheel, folder, files.fetch_with_client, print)) for wheel in WHEELS
+    )
     schema = {"resource": {}, "data": {}}
     for name, (module, pulumi_class) in RESOURCES.items():
         older = Cdk(cdk, name.removeprefix("google_")).block()
@@ -116,7 +123,7 @@ def main(arguments: list[str]) -> int:
         data = Cdk(cdk, f"data_{name}")
         schema["data"][name] = {**data.computed(), **data.block()}
     target = Path(__file__).with_name("schema.json")
-    origin = {name: digest for name, (_, digest) in WHEELS.items()}
+    origin = {wheel.filename: wheel.sha256 for wheel in WHEELS}
     text = json.dumps({"origin": origin, **schema}, indent=1, sort_keys=True)
     # One line for each argument keeps the file readable and its changes small.
     text = re.sub(r"\{\s+(\"(?:computed|enum|kind|many|required)\"[^{}]*?)\s+\}", _on_one_line, text)
@@ -127,19 +134,6 @@ def main(arguments: list[str]) -> int:
 
 def _on_one_line(match: re.Match) -> str:
     return "{" + re.sub(r"\s*\n\s*", " ", match[1]) + "}"
-
-
-def fetched(name: str, folder: Path) -> zipfile.ZipFile:
-    spec, digest = WHEELS[name]
-    path = folder / name
-    if not path.is_file():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--only-binary=:all:", "--dest", str(folder), spec]
-        subprocess.run(command, check=True)
-    actual = hashlib.sha256(path.read_bytes()).hexdigest()
-    if actual != digest:
-        sys.exit(f"{path} has sha256 {actual}, but {digest} is pinned: do not use it")
-    return zipfile.ZipFile(path)
 
 
 class Cdk:

@@ -1,49 +1,31 @@
 #!/usr/bin/env python3
-"""Holds the manifests for GKE together: names, ports and settings that stand in more than one place.
+"""Holds the manifests for GKE to the schemas of their kinds, and together: names, ports and settings that stand in
+more than one place.
 
-    python3 -m terraform.manifests FOLDER
+    python3 -m kubernetes.manifests FOLDER
 
-It does not know Kubernetes' schemas; `kubectl apply --dry-run=server` does.
+What this does not see: what a cluster allows, and whether there are cards. `kubectl apply --dry-run=server` does the
+first.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-import types
 from pathlib import Path
 
-from provision.pins import YAML
+import checks
+from terraform import check
+from yaml_file import YAMLError, documents
 
-from . import check
-
-ROOT = check.ROOT
-
-_wheel = ROOT / ".cache" / YAML.path
-if not _wheel.is_file():
-    sys.exit(f"{_wheel.name} is missing: run `python3 scripts/setup.py terraform`")
-# `ruamel` is a package without a file of its own, which Python does not find inside of a wheel.
-_ruamel = types.ModuleType("ruamel")
-_ruamel.__path__ = [f"{_wheel}/ruamel"]
-sys.modules.setdefault("ruamel", _ruamel)
-
-from ruamel.yaml import YAML as Reader  # noqa: E402
-from ruamel.yaml.error import YAMLError  # noqa: E402
+from . import schema
 
 # Kubernetes kills what is still there; the worker flushes its answers within this after its drain.
 FLUSH_SECONDS = 10
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        print(__doc__)
-        return 2
-    found = faults(Path(arguments[0]))
-    for fault in found:
-        print(fault)
-    if not found:
-        print("manifests: names, ports and settings agree")
-    return 1 if found else 0
+    return checks.main(arguments, __doc__, faults, "manifests", "schemas hold; names, ports and settings agree")
 
 
 def faults(folder: Path) -> list[str]:
@@ -55,11 +37,12 @@ def faults(folder: Path) -> list[str]:
         there = sorted(path.name for path in folder.glob("*.yaml") if path.name != "kustomization.yaml")
         if sorted(listed) != there:
             told.append(f"kustomization.yaml lists {sorted(listed)}, but there are {there}")
-        things = {
-            (thing["kind"], thing["metadata"]["name"]): thing
-            for name in there
-            for thing in read(folder / name)
-        }
+        every = [(name, thing) for name in there for thing in read(folder / name)]
+        wrong = [f"{name}: {fault}" for name, thing in every for fault in [schema.fault(thing)] if fault]
+        if wrong:
+            # What is wrong in shape would only trip the rest.
+            return [*told, *wrong]
+        things = {(thing["kind"], thing["metadata"]["name"]): thing for _, thing in every}
     except (YAMLError, KeyError, TypeError, OSError) as fault:
         return [f"{folder}: {type(fault).__name__}: {fault}"]
 
@@ -136,9 +119,6 @@ def faults(folder: Path) -> list[str]:
         told.append(f"the worker reads no {name}")
     for name in sorted(set(given) & check.NOT_IN_THE_CLOUD):
         told.append(f"{name} is not to be set in the cloud")
-    for name, value in given.items():
-        if not isinstance(value, str):
-            told.append(f"{name} is {value!r}: Kubernetes takes texts only, put it in quotation marks")
     same("the ingress", given.get("CUTOUT_INGRESS"), "pubsub")
     drain = re.fullmatch(r"(\d+)s", str(given.get("CUTOUT_DRAIN_TIMEOUT")))
     grace = pod["spec"].get("terminationGracePeriodSeconds", 30)
@@ -180,9 +160,11 @@ def faults(folder: Path) -> list[str]:
 
 
 def read(path: Path) -> list[dict]:
-    """The documents of a file."""
-    with path.open(encoding="utf-8") as file:
-        return [document for document in Reader(typ="safe", pure=True).load_all(file) if document]
+    """The documents of a file. Raises YAMLError."""
+    try:
+        return documents(path.read_text(encoding="utf-8"))
+    except YAMLError as fault:
+        raise YAMLError(f"{path.name}: {fault}") from fault
 
 
 if __name__ == "__main__":

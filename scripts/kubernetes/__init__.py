@@ -1,0 +1,1 @@
+"""Checks of the manifests for Kubernetes without a cluster."""
