@@ -23,6 +23,12 @@ from . import schema
 # Kubernetes kills what is still there; the worker flushes its answers within this after its drain.
 FLUSH_SECONDS = 10
 
+# The backlog, in PromQL; Terraform's autoscaler asks the same.
+QUERY = (
+    'sum({"__name__"="pubsub.googleapis.com/subscription/num_undelivered_messages",'
+    '"monitored_resource"="pubsub_subscription","subscription_id"="SUBSCRIPTION"})'
+)
+
 
 def main(arguments: list[str]) -> int:
     return checks.main(arguments, __doc__, faults, "manifests", "schemas hold; names, ports and settings agree")
@@ -107,8 +113,10 @@ def faults(folder: Path) -> list[str]:
     inward = [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
     same("the port that is let in", inward, [ports["side"]])
     outward = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
-    if not {53, 443} <= outward:
-        told.append("the NetworkPolicy lets out neither names nor HTTPS, or one of them alone")
+    ways = {"names": {53}, "HTTPS": {443}, "the metadata server": {80, 987, 988, 8080}, "traces": {4317, 4318}}
+    for way, needed in ways.items():
+        if not needed <= outward:
+            told.append(f"the NetworkPolicy does not let out {way}: {sorted(needed - outward)}")
 
     # Settings
     sources = [source["configMapRef"]["name"] for source in container["envFrom"]]
@@ -130,16 +138,18 @@ def faults(folder: Path) -> list[str]:
     # The autoscaler
     project, subscription = given.get("GOOGLE_CLOUD_PROJECT"), given.get("CUTOUT_SUBSCRIPTION")
     (trigger,) = scaled["spec"]["triggers"]
-    same("the scaler", trigger["type"], "gcp-pubsub")
+    same("the scaler", trigger["type"], "prometheus")
+    asked = trigger["metadata"]
     same(
-        "the subscription that is scaled by",
-        trigger["metadata"].get("subscriptionName"),
-        f"projects/{project}/subscriptions/{subscription}",
+        "the project that is asked",
+        asked.get("serverAddress"),
+        f"https://monitoring.googleapis.com/v1/projects/{project}/location/global/prometheus",
     )
+    same("the subscription that is scaled by", asked.get("query"), QUERY.replace("SUBSCRIPTION", str(subscription)))
     same("the scaler's credentials", trigger["authenticationRef"]["name"], credentials["metadata"]["name"])
-    target, jobs = trigger["metadata"].get("value"), given.get("CUTOUT_MAX_JOBS", "0")
-    if not isinstance(target, str) or int(target) <= 2 * int(jobs):
-        told.append(f"the autoscaler's target is {target!r}: it must be a text above twice CUTOUT_MAX_JOBS")
+    target, jobs = asked.get("threshold", "0"), given.get("CUTOUT_MAX_JOBS", "0")
+    if int(target) <= 2 * int(jobs):
+        told.append(f"the autoscaler's target is {target}: it must be above twice CUTOUT_MAX_JOBS")
     if not 0 <= scaled["spec"]["minReplicaCount"] <= scaled["spec"]["maxReplicaCount"]:
         told.append("minReplicaCount is above maxReplicaCount")
 

@@ -71,12 +71,13 @@ class Manifests(unittest.TestCase):
         self.mistake("settings.yaml", 'TARGET_SIZE: "1024"', "TARGET_SIZE: 1024", "ConfigMap.data.TARGET_SIZE must be string")
 
     def test_another_subscription_than_the_workers(self):
-        self.mistake("autoscaling.yaml", "subscriptions/cutout-jobs", "subscriptions/cutout-job", "scaled by")
-        self.mistake("settings.yaml", "PROJECT: my-project", "PROJECT: other", "scaled by")
+        self.mistake("autoscaling.yaml", '"="cutout-jobs"', '"="cutout-job"', "scaled by")
+        self.mistake("autoscaling.yaml", "num_undelivered_messages", "num_unacked_messages", "scaled by")
+        self.mistake("settings.yaml", "PROJECT: my-project", "PROJECT: other", "the project that is asked")
 
     def test_a_target_that_jobs_in_work_reach(self):
-        self.mistake("autoscaling.yaml", 'value: "350"', 'value: "20"', "above twice CUTOUT_MAX_JOBS")
-        self.mistake("autoscaling.yaml", 'value: "350"', "value: 350", "metadata.value must be string")
+        self.mistake("autoscaling.yaml", 'threshold: "350"', 'threshold: "20"', "above twice CUTOUT_MAX_JOBS")
+        self.mistake("autoscaling.yaml", 'threshold: "350"', "threshold: 350", "metadata.threshold must be string")
 
     def test_a_grace_that_is_shorter_than_the_drain(self):
         self.mistake("worker.yaml", "GracePeriodSeconds: 60", "GracePeriodSeconds: 55", "do not fit in")
@@ -89,7 +90,8 @@ class Manifests(unittest.TestCase):
         )
         self.mistake("monitoring.yaml", "port: side", "port: metrics", "what is scraped")
         self.mistake("network.yaml", "port: 8080", "port: 8081", "the port that is let in")
-        self.mistake("network.yaml", "port: 443", "port: 444", "lets out")
+        for port, way in (("443", "HTTPS"), ("987", "the metadata server"), ("4317", "traces")):
+            self.mistake("network.yaml", f"port: {port}", f"port: 1{port}", f"does not let out {way}: [{port}]")
 
     def test_another_deployment_or_account(self):
         self.mistake(
@@ -143,6 +145,11 @@ class Manifests(unittest.TestCase):
             self.mistake(file, old, new, "must be one of")
         self.mistake("monitoring.yaml", "interval: 30s", "interval: 30 s", "must match pattern")
         self.mistake("worker.yaml", "apiVersion: apps/v1", "apiVersion: apps/v1beta1", "must be one of ['apps/v1']")
+
+    def test_terraform_s_autoscaler_asks_the_same(self):
+        tests = (check.ROOT / "terraform/modules/cutout/tests/settings.tftest.hcl").read_text()
+        query = manifests.QUERY.replace("SUBSCRIPTION", "cutout-jobs")
+        self.assertIn(f".metadata.query == {json.dumps(query)}\n", tests)
 
     def test_terraform_and_these_files_give_workers_the_same_settings(self):
         module = check.load(check.ROOT / "terraform")[(check.ROOT / "terraform/modules/cutout").resolve()]

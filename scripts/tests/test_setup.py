@@ -541,7 +541,7 @@ class Pins(unittest.TestCase):
     def test_what_is_pure_python_has_pins_on_every_machine(self):
         elsewhere = ("Darwin", "arm64")
         self.assertEqual(pins.artefacts("simulation", elsewhere), [pins.SIMPY_WHEEL])
-        self.assertEqual(pins.artefacts("terraform", elsewhere), [*pins.HCL, *pins.HTTP2, pins.YAML])
+        self.assertEqual(pins.artefacts("terraform", elsewhere), [*pins.HCL, *pins.HTTP2, pins.YAML, pins.JSON_SCHEMA])
         self.assertIn(pins.CLOUD_BUILD_SCHEMA, pins.artefacts("image", elsewhere))
 
 

@@ -1,6 +1,6 @@
 # Worker pools do not scale by themselves. CREMA, Google's autoscaler on KEDA's scalers, reads the backlog and
 # sets the number: https://docs.cloud.google.com/run/docs/configuring/workerpools/crema-autoscaling
-# It is a preview, and one instance of it runs all the time.
+# One instance of it runs all the time.
 
 resource "google_parameter_manager_parameter" "autoscaler" {
   count = local.autoscaled ? 1 : 0

@@ -110,12 +110,19 @@ locals {
           minReplicaCount = var.min_instances
           maxReplicaCount = var.max_instances
           triggers = [{
-            type = "gcp-pubsub"
+            # Not gcp-pubsub, which KEDA has deprecated with the language that it asks Cloud Monitoring in:
+            # https://keda.sh/blog/2025-09-15-gcp-deprecations/. No answer counts as 0: an idle subscription
+            # has no samples.
+            type = "prometheus"
             name = "backlog"
             metadata = {
-              subscriptionName = "projects/${var.project_id}/subscriptions/${local.subscription}"
-              mode             = "SubscriptionSize"
-              value            = tostring(var.autoscaler_target)
+              serverAddress = "https://monitoring.googleapis.com/v1/projects/${var.project_id}/location/global/prometheus"
+              query = format("sum({%s})", join(",", [for name, value in {
+                "__name__"         = "pubsub.googleapis.com/subscription/num_undelivered_messages"
+                monitored_resource = "pubsub_subscription"
+                subscription_id    = local.subscription
+              } : "\"${name}\"=\"${value}\""]))
+              threshold = tostring(var.autoscaler_target)
             }
             authenticationRef = { name = "own-identity" }
           }]

@@ -468,9 +468,9 @@ variable "autoscaler_target" {
 }
 
 variable "autoscaler_image" {
-  description = "CREMA's image, as its project publishes it."
+  description = "CREMA's image, as its project publishes it. 1.0 and 1.1 get no fixes any more."
   type        = string
-  default     = "us-central1-docker.pkg.dev/cloud-run-oss-images/crema-v1/autoscaler:1.0"
+  default     = "us-central1-docker.pkg.dev/cloud-run-oss-images/crema-v1/autoscaler:1.2"
 }
 
 variable "autoscaler_base_image" {

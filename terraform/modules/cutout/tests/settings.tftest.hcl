@@ -127,8 +127,9 @@ run "the_autoscaler_scales_this_pool_by_this_subscription" {
       yamldecode(local.autoscaler_config).spec.scaledObjects[0].spec.scaleTargetRef.name == "projects/my-project/locations/europe-west1/workerpools/cutout"
       && yamldecode(local.autoscaler_config).spec.scaledObjects[0].spec.minReplicaCount == 1
       && yamldecode(local.autoscaler_config).spec.scaledObjects[0].spec.maxReplicaCount == 6
-      && yamldecode(local.autoscaler_config).spec.scaledObjects[0].spec.triggers[0].metadata.subscriptionName == "projects/my-project/subscriptions/cutout-jobs"
-      && yamldecode(local.autoscaler_config).spec.scaledObjects[0].spec.triggers[0].metadata.value == "350"
+      && yamldecode(local.autoscaler_config).spec.scaledObjects[0].spec.triggers[0].metadata.serverAddress == "https://monitoring.googleapis.com/v1/projects/my-project/location/global/prometheus"
+      && yamldecode(local.autoscaler_config).spec.scaledObjects[0].spec.triggers[0].metadata.query == "sum({\"__name__\"=\"pubsub.googleapis.com/subscription/num_undelivered_messages\",\"monitored_resource\"=\"pubsub_subscription\",\"subscription_id\"=\"cutout-jobs\"})"
+      && yamldecode(local.autoscaler_config).spec.scaledObjects[0].spec.triggers[0].metadata.threshold == "350"
       && yamldecode(local.autoscaler_config).spec.scaledObjects[0].spec.triggers[0].authenticationRef.name == yamldecode(local.autoscaler_config).spec.triggerAuthentications[0].metadata.name
     )
     error_message = local.autoscaler_config
