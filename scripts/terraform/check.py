@@ -40,6 +40,26 @@ NOT_IN_THE_CLOUD = {
     "STORAGE_EMULATOR_HOST",
 }
 
+# OpenTelemetry's own, of which its exporter reads some by itself: they are not in the worker's source.
+# https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+OPEN_TELEMETRY = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_SDK_DISABLED",
+    "OTEL_SERVICE_NAME",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+}
+
+# A shell's or a build's, which `cutout publish` goes on from: nobody deploys a worker with them.
+TRACE_CONTEXT = {"TRACEPARENT", "TRACESTATE"}
+
 # Roles that may be given on a whole project, and why not on less.
 PROJECT_ROLES = {
     "roles/containeranalysis.notes.editor": "gcloud makes the note for bills of materials the first time",
@@ -97,10 +117,10 @@ def load(folder: Path) -> dict[Path, list[Block]]:
 
 
 def worker_variables() -> set[str]:
-    """The environment variables that the worker reads, out of its source."""
+    """The environment variables that the worker reads: out of its source, and OpenTelemetry's."""
     files = [ROOT / "src" / "config.rs", *sorted((ROOT / "src" / "config").glob("*.rs"))]
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    return set(re.findall(r'\benv = "([A-Z][A-Z0-9_]+)"', text))
+    return (set(re.findall(r'\benv = "([A-Z][A-Z0-9_]+)"', text)) | OPEN_TELEMETRY) - TRACE_CONTEXT
 
 
 # ---- The provider's schema ------------------------------------------------------------------------

@@ -307,6 +307,14 @@ class Mistakes(unittest.TestCase):
             '      "CUTOUT_MAX_PIXELS",\n      "PORT",\n',
             "PORT is not to be set in the cloud",
         )
+        self.module(
+            "variables.tf",
+            "OTEL_TRACES_SAMPLER_ARG",
+            "OTEL_TRACES_SAMPLER_ARGS",
+            "the worker reads no OTEL_TRACES_SAMPLER_ARGS: OTEL_TRACES_SAMPLER_ARG?",
+            "the worker reads OTEL_TRACES_SAMPLER_ARG: let",
+            count=2,
+        )
 
     # Our own rules
 

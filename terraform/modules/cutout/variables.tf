@@ -380,8 +380,8 @@ variable "environment" {
   default     = {}
 
   validation {
-    # A misspelt name would be ignored by the worker, silently. scripts/tests/test_terraform.py keeps
-    # this list equal to what src/config.rs reads, less what this module or Cloud Run sets.
+    # A misspelt name would be ignored by the worker, silently. scripts/terraform/check.py keeps this list
+    # equal to what src/config.rs reads, less what this module or Cloud Run sets, and OpenTelemetry's own.
     condition = alltrue([for name in keys(var.environment) : contains([
       "CUTOUT_CACHE_TTL",
       "CUTOUT_CONFIG",
@@ -410,6 +410,18 @@ variable "environment" {
       "CUTOUT_STUCK_AFTER",
       "CUTOUT_THREADS",
       "CUTOUT_UPLOAD_PAUSE",
+      "OTEL_EXPORTER_OTLP_ENDPOINT",
+      "OTEL_EXPORTER_OTLP_HEADERS",
+      "OTEL_EXPORTER_OTLP_PROTOCOL",
+      "OTEL_EXPORTER_OTLP_TIMEOUT",
+      "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+      "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+      "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+      "OTEL_RESOURCE_ATTRIBUTES",
+      "OTEL_SDK_DISABLED",
+      "OTEL_SERVICE_NAME",
+      "OTEL_TRACES_SAMPLER",
+      "OTEL_TRACES_SAMPLER_ARG",
     ], name)])
     error_message = "environment has a name that the worker does not read, or that another variable of this module sets: see `cutout worker --help`."
   }

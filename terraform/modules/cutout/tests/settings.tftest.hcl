@@ -145,7 +145,10 @@ run "existing_buckets_and_further_settings_reach_the_worker" {
     ingress                 = "push"
     http_api                = true
     cors_origins            = ["https://shop.example", "https://*.myshopify.com"]
-    environment             = { CUTOUT_MAX_PIXELS = "20000000" }
+    environment = {
+      CUTOUT_MAX_PIXELS           = "20000000"
+      OTEL_EXPORTER_OTLP_ENDPOINT = "https://collector.example:4318"
+    }
   }
 
   assert {
@@ -155,6 +158,7 @@ run "existing_buckets_and_further_settings_reach_the_worker" {
       && local.worker_environment["CUTOUT_CORS_ORIGINS"] == "https://shop.example,https://*.myshopify.com"
       && local.worker_environment["CUTOUT_CLIENT_IP"] == "RightmostXForwardedFor"
       && local.worker_environment["CUTOUT_MAX_PIXELS"] == "20000000"
+      && local.worker_environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://collector.example:4318"
     )
     error_message = jsonencode(local.worker_environment)
   }
