@@ -34,6 +34,12 @@ GROWING = 3600.0
 GROWTH = [0.5 + 1.7 * min(1.0, minute / 40) for minute in range(60)]
 """Workers' worth of load, minute by minute."""
 
+PER_MINUTE = (60, 600, 6_000, 60_000, 600_000)
+"""Loads of the sizing table, by which quotas and budgets are asked for."""
+
+ROOM = 0.8
+"""How busy a fleet of that table is: the rest is for deployments, retries and what is not spread evenly."""
+
 # More photos of one kind only repeat themselves.
 ENOUGH = 20_000
 
@@ -51,6 +57,7 @@ def _one(mix: Mix, worker: WorkerSpec, price: Price, seed: int) -> dict:
     target = backlog(TARGET_WORTH, rate, worker)
     return {
         "capacity": _capacity(mix, worker, price),
+        "sizing": sizing(rate, price.per_hour(worker.cores)),
         "steady": [_steady(hourly, rate, mix, worker, price, seed) for hourly in PER_HOUR],
         "targets": [
             _growing(worth, prompt, rate, mix, worker, price, seed)
@@ -60,6 +67,25 @@ def _one(mix: Mix, worker: WorkerSpec, price: Price, seed: int) -> dict:
         "spike": _spikes(target, rate, mix, worker, price, seed),
         "target": target,
     }
+
+
+def sizing(rate: float, per_hour: float) -> list[dict]:
+    """Workers for loads that last, and what they cost; arithmetic, no simulation.
+
+    `rate` is one worker's photos a second at most, `per_hour` its price in dollars.
+    """
+    rows = []
+    for load in PER_MINUTE:
+        workers = math.ceil(load / 60 / (rate * ROOM))
+        rows.append(
+            {
+                "per_minute": load,
+                "workers": workers,
+                "per_hour": workers * per_hour,
+                "cost_per_1000": workers * per_hour / (load * 60) * 1000,
+            }
+        )
+    return rows
 
 
 def backlog(worth: float, rate: float, worker: WorkerSpec) -> float:
@@ -190,6 +216,18 @@ def tables(found: dict) -> str:
                     f"{row['photos_per_second'] * 3600:,.0f}",
                     row["bound"],
                     f"{row['per_hour']:.2f}",
+                    f"{row['cost_per_1000']:.3f}",
+                ),
+            ),
+            f"Sizing, {ROOM:.0%} busy:",
+            _table(
+                ["network", "photos/min", "workers", "$/h", "$/1,000"],
+                found,
+                "sizing",
+                lambda row: (
+                    f"{row['per_minute']:,}",
+                    f"{row['workers']:,}",
+                    f"{row['per_hour']:,.2f}",
                     f"{row['cost_per_1000']:.3f}",
                 ),
             ),

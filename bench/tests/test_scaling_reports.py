@@ -112,6 +112,16 @@ class Saying(unittest.TestCase):
         self.assertEqual(answers.backlog(60, 0.1, spec), 2 * spec.jobs)
 
 
+    def test_a_fleet_is_sized_by_what_one_worker_does_with_a_fifth_to_spare(self):
+        rows = {row["per_minute"]: row for row in answers.sizing(10.0, 1.0)}
+        # 10 photos a second, of which 8 are planned with: 480 a minute.
+        self.assertEqual(rows[60]["workers"], 1)
+        self.assertEqual(rows[600]["workers"], 2)
+        self.assertEqual(rows[6_000]["workers"], 13)
+        self.assertEqual(rows[600_000]["workers"], 1_250)
+        self.assertAlmostEqual(rows[600]["cost_per_1000"], 2 / 36)
+
+
 class Commands(unittest.TestCase):
     def say(self, *arguments):
         said = io.StringIO()
