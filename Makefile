@@ -42,7 +42,7 @@ scripts-test: terraform-test ## Tests set-up, the demo script, the scripts aroun
 	$(PYTHON) -m unittest discover -s scripts/tests -t scripts
 	$(PYTHON) -m unittest discover -s bench/tests -t .
 
-terraform-test: ## Checks and tests the Terraform code without cloud, provider or network (docs/deploy.md)
+terraform-test: ## Checks and tests the Terraform code, and the manifests for GKE, without cloud, provider or network (docs/deploy.md)
 	$(SETUP) terraform
 	PYTHON=$(PYTHON) scripts/check-terraform.sh
 

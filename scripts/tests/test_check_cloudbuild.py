@@ -62,7 +62,7 @@ class CheckCloudBuild(unittest.TestCase):
         self.mistake("  automapSubstitutions: true\n", "", "see no substitutions")
 
     def test_scripts_are_held_to_their_shell(self):
-        self.mistake('if [ -z "$_WORKER_POOL" ]; then', 'if [ -z "$_WORKER_POOL" ]', "the script of step deploy")
+        self.mistake('if [ -z "${_WORKER_POOL:-}" ]; then', 'if [ -z "${_WORKER_POOL:-}" ]', "the script of step deploy")
         self.mistake("scripts/sbom.py", "scripts/bill.py", "runs scripts/bill.py, which does not exist")
         self.mistake("      #!/bin/sh\n      set -eu\n      docker push", "      set -eu\n      docker push", "does not begin with")
         self.mistake("      set -eu\n      docker push", "      docker push", "goes on after errors")

@@ -253,6 +253,11 @@ class Schemas(unittest.TestCase):
 class Extraction(unittest.TestCase):
     """What extract_schema.py takes out of its sources, on small ones."""
 
+    def test_the_schema_was_made_of_what_is_pinned(self):
+        sources = (extract_schema.WHEEL, *extract_schema.DEFINITIONS)
+        made_of = json.loads(schema.SCHEMA.read_text())["origin"]
+        self.assertEqual(made_of, {source.spec: source.sha256 for source in sources})
+
     def test_a_file_of_a_repository_is_fetched_at_its_commit(self):
         with tempfile.TemporaryDirectory() as folder:
             repository, into = Path(folder) / "repository", Path(folder) / "into"
