@@ -1,6 +1,6 @@
 //! `cutout remove`: cuts out photos here and now, without any queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -77,6 +77,7 @@ impl RemoveCmd {
         );
         let effects = Effect::distinct(&self.effects.effects);
         let tasks = plan(&self.inputs, &self.output, &output)?;
+        refuse_collisions(&tasks, &effects, output.format)?;
         anyhow::ensure!(
             self.contact_sheet.is_none() || tasks.len() == 1,
             "--contact-sheet is for a single photo, and there are {}",
@@ -276,8 +277,7 @@ fn write_whole(to: &Path, bytes: &[u8], overwrite: bool) -> Result<()> {
     kept.map(drop).map_err(|error| unwritable(error.error))
 }
 
-/// Which photo goes where. Two photos that would write the same file are refused, as the second
-/// would be lost.
+/// Which photo goes where, by the names of the outputs.
 fn plan(inputs: &[PathBuf], out: &Path, output: &Output) -> anyhow::Result<Vec<Task>> {
     let extension = output.format.extension();
     let names_a_file = out.extension().is_some_and(|e| e == "png" || e == "webp") && !out.is_dir();
@@ -313,46 +313,60 @@ fn plan(inputs: &[PathBuf], out: &Path, output: &Output) -> anyhow::Result<Vec<T
         "-o {}: only .png and .webp are written; name such a file, or a folder",
         out.display()
     );
-    let mut targets: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    let mut tasks = Vec::new();
     let mut add = |from: PathBuf, relative: &Path| {
         let to = out.join(relative).with_extension(extension);
-        anyhow::ensure!(
-            std::path::absolute(&to)? != std::path::absolute(&from)?,
-            "{} would replace itself: choose another output folder",
-            from.display()
-        );
-        if let Some(other) = targets.insert(to.clone(), from.clone()) {
-            anyhow::bail!(
-                "{} and {} would both become {}: give them to separate runs",
-                other.display(),
-                from.display(),
-                to.display()
-            );
-        }
-        Ok(())
+        tasks.push(Task { from, to });
     };
     for input in inputs {
         if !input.is_dir() {
             let name = input
                 .file_name()
                 .with_context(|| format!("{} is not a file", input.display()))?;
-            add(input.clone(), Path::new(name))?;
+            add(input.clone(), Path::new(name));
             continue;
         }
         for photo in photos_below(input, Some(out))? {
             let relative = photo.strip_prefix(input)?.to_owned();
-            add(photo, &relative)?;
+            add(photo, &relative);
         }
     }
     anyhow::ensure!(
-        !targets.is_empty(),
+        !tasks.is_empty(),
         "no photos found ({})",
         PHOTO_EXTENSIONS.join(", ")
     );
-    Ok(targets
-        .into_iter()
-        .map(|(to, from)| Task { from, to })
-        .collect())
+    tasks.sort_by(|a, b| a.to.cmp(&b.to));
+    Ok(tasks)
+}
+
+/// Refuses what would write one file twice, as the first would be lost, or in place of a photo.
+fn refuse_collisions(tasks: &[Task], effects: &[Effect], format: Format) -> anyhow::Result<()> {
+    let photos = tasks
+        .iter()
+        .map(|task| std::path::absolute(&task.from))
+        .collect::<Result<BTreeSet<_>, _>>()?;
+    let mut written = BTreeMap::new();
+    for task in tasks {
+        let beside = effects.iter().map(|effect| task.beside(*effect, format));
+        for to in beside.chain([task.to.clone()]) {
+            let to = std::path::absolute(to)?;
+            anyhow::ensure!(
+                !photos.contains(&to),
+                "{} would be written in place of a photo: choose another output folder",
+                to.display()
+            );
+            if let Some(other) = written.insert(to.clone(), &task.from) {
+                anyhow::bail!(
+                    "{} and {} would both become {}: give them to separate runs",
+                    other.display(),
+                    task.from.display(),
+                    to.display()
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The photos that are named, and those below the folders that are named.
@@ -437,15 +451,39 @@ mod tests {
             touch(&dir.path().join(name));
         }
         let inputs = [dir.path().join("a.jpg"), dir.path().join("a.png")];
-        let error = plan(&inputs, Path::new("out"), &Output::default()).unwrap_err();
-        assert!(error.to_string().contains("both"), "{error}");
+        let error = refused(&inputs, "out", &[]);
+        assert!(error.contains("both"), "{error}");
     }
 
     #[test]
-    fn a_photo_never_replaces_itself() {
-        let inputs = [PathBuf::from("photos/a.png")];
-        let error = plan(&inputs, Path::new("photos"), &Output::default()).unwrap_err();
-        assert!(error.to_string().contains("itself"), "{error}");
+    fn an_effect_and_another_photos_cut_out_for_one_file_are_refused() {
+        let inputs = ["a.jpg", "a.popart.jpg"].map(PathBuf::from);
+        let error = refused(&inputs, "out", &[Effect::PopArt]);
+        assert!(error.contains("both"), "{error}");
+        let tasks = plan(&inputs, Path::new("out"), &Output::default()).unwrap();
+        refuse_collisions(&tasks, &[Effect::Color], Format::Png).unwrap();
+    }
+
+    #[test]
+    fn a_photo_is_never_replaced() {
+        let own = [PathBuf::from("photos/a.png")];
+        let anothers = ["photos/a.jpg", "photos/a.png", "b.jpg"].map(PathBuf::from);
+        let by_an_effect = ["photos/a.jpg", "photos/a.popart.png"].map(PathBuf::from);
+        for (inputs, effects) in [
+            (&own[..], &[][..]),
+            (&anothers[..], &[]),
+            (&by_an_effect[..], &[Effect::PopArt]),
+        ] {
+            let error = refused(inputs, "photos", effects);
+            assert!(error.contains("in place of a photo"), "{error}");
+        }
+    }
+
+    fn refused(inputs: &[PathBuf], out: &str, effects: &[Effect]) -> String {
+        let tasks = plan(inputs, Path::new(out), &Output::default()).unwrap();
+        refuse_collisions(&tasks, effects, Format::Png)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
