@@ -278,3 +278,45 @@ async fn no_message_of_any_kind_reaches_a_place_off_the_lists() {
     assert_eq!(site.gcs.list(SECRETS, "").await, before);
     assert!(site.gcs.list(PRINTS, "").await.len() == 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_output_of_a_job_is_written_once_over_what_was_there_by_deliveries_at_the_same_time() {
+    let site = Site::start().await;
+    let _worker = site.worker();
+    site.photo("rex.jpg").await;
+    let outputs = ["rex.cutout.png", "rex.popart.png", "rex.dithering.png"];
+    for key in outputs {
+        site.gcs
+            .upload(PRINTS, key, "text/plain", "a stranger's")
+            .await;
+    }
+    let message = json!({
+        "job_id": "rex",
+        "source": format!("gs://{UPLOADS}/rex.jpg"),
+        "effects": ["popart", "dithering"],
+        "overwrite": true,
+    });
+    for _ in 0..3 {
+        site.pubsub.publish(JOBS, message.to_string(), &[]).await;
+    }
+
+    let results = site.pubsub.pull(RESULTS, 3, PATIENCE).await;
+    let told: Vec<_> = results.iter().map(|result| result.json()).collect();
+    assert_eq!(told.len(), 3);
+    assert!(
+        told.iter().any(|result| result["status"] == "done"),
+        "{told:#?}"
+    );
+    let written = |result: &Value| -> BTreeMap<String, Value> {
+        let outputs = result["outputs"].as_array().expect("outputs");
+        let named = |output: &Value| (output["uri"].to_string(), output["generation"].clone());
+        outputs.iter().map(named).collect()
+    };
+    for result in &told {
+        assert_eq!(written(result), written(&told[0]), "{told:#?}");
+    }
+    for key in outputs {
+        let object = site.gcs.download(PRINTS, key).await.unwrap();
+        assert!(object.starts_with(b"\x89PNG"), "{key}");
+    }
+}

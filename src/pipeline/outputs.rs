@@ -18,6 +18,9 @@ use crate::version::VERSION;
 /// Pixels of a written object, so that a duplicate's result can tell them without decoding.
 const SIZE_KEY: &str = "cutout-size";
 
+/// Which of a job's outputs an object is: the cut-out's kind, or the effect.
+const OUTPUT_KEY: &str = "cutout-output";
+
 /// One object that a job is to write.
 pub(super) struct Target {
     /// `None` for the cut-out itself.
@@ -53,12 +56,21 @@ impl Target {
     ) -> Result<Standing> {
         match present {
             None => Ok(Standing::Free(Precondition::Absent)),
-            Some(present) if wrote(&present, key) => Ok(Standing::Ours(self.describe(&present))),
+            Some(present) if self.is_in(&present, key) => {
+                Ok(Standing::Ours(self.describe(&present)))
+            }
             Some(present) if overwrite => {
                 Ok(Standing::Free(Precondition::Generation(present.generation)))
             }
             Some(_) => Err(occupied(&self.name)),
         }
+    }
+
+    /// Whether an object is this very output of this very job.
+    fn is_in(&self, present: &ObjectMeta, key: &str) -> bool {
+        let says = |name| present.metadata.get(name).map(String::as_str);
+        // Objects of former releases do not say which output they are.
+        says(MARKER) == Some(key) && says(OUTPUT_KEY).is_none_or(|kind| kind == self.kind)
     }
 
     /// A former delivery's output, as the store remembers it.
@@ -150,7 +162,7 @@ impl Pipeline {
         let bytes = encoded.bytes.len() as u64;
         let object = NewObject {
             content_type: encoded.content_type,
-            metadata: self.marker(writing, width, height),
+            metadata: self.marker(target, writing, width, height),
             body: encoded.bytes,
         };
         match self.store.write(&target.name, object, precondition).await? {
@@ -169,7 +181,7 @@ impl Pipeline {
             }
             // Somebody was faster: another delivery of this job, or a stranger.
             Written::Conflict => match self.present(&target.name).await? {
-                Some(present) if wrote(&present, writing.key) => Ok(Outcome {
+                Some(present) if target.is_in(&present, writing.key) => Ok(Outcome {
                     output: target.describe(&present),
                     new: false,
                 }),
@@ -187,25 +199,24 @@ impl Pipeline {
 
     /// The metadata by which a later delivery recognises this job's output, and by which upload
     /// notifications of our own outputs are told from a customer's.
-    fn marker(&self, writing: &Writing<'_>, width: u32, height: u32) -> BTreeMap<String, String> {
+    fn marker(
+        &self,
+        target: &Target,
+        writing: &Writing<'_>,
+        width: u32,
+        height: u32,
+    ) -> BTreeMap<String, String> {
         let mut metadata = writing.admitted.job.metadata.clone();
         metadata.extend([
             (MARKER.to_owned(), writing.key.to_owned()),
             ("cutout-version".to_owned(), VERSION.to_owned()),
             ("cutout-model".to_owned(), self.model().name.clone()),
             ("cutout-source".to_owned(), writing.source.to_string()),
+            (OUTPUT_KEY.to_owned(), target.kind.clone()),
             (SIZE_KEY.to_owned(), format!("{width}x{height}")),
         ]);
         metadata
     }
-}
-
-/// Whether an object is this very job's output.
-fn wrote(present: &ObjectMeta, key: &str) -> bool {
-    present
-        .metadata
-        .get(MARKER)
-        .is_some_and(|marker| marker == key)
 }
 
 fn occupied(destination: &ObjectName) -> Error {
