@@ -53,7 +53,7 @@ pub struct Job {
     /// What the cut-out looks like.
     #[serde(default)]
     pub output: Output,
-    /// Effects to write beside the cut-out, as `{stem}.{effect}.png`.
+    /// Effects to write beside the cut-out, as `{stem}.{effect}.png` (or `.webp`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub effects: Vec<Effect>,
     /// The network; the worker's own when absent.

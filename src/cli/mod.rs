@@ -296,7 +296,7 @@ struct OutputArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 struct EffectArgs {
-    /// Effects to write beside the cut-out, as {stem}.{effect}.png: color, enhancedblackwhite,
+    /// Effects to write beside the cut-out, as {stem}.{effect}.png (or .webp): color, enhancedblackwhite,
     /// popart, dithering, retro8bit; comma-separated or repeated
     #[arg(long = "effect", value_name = "EFFECT", value_delimiter = ',')]
     effects: Vec<Effect>,
