@@ -25,6 +25,7 @@ demo: ## Builds the worker and runs it on the sample photos, then leaves it runn
 
 test: setup lint scripts-test ## Runs every check and the whole suite, emulators included
 	cargo nextest run --locked --features failpoints
+	PYTHON=$(PYTHON) scripts/check-image.sh
 
 # Everything under `make test` uses the dev profile and one target folder, so nothing is built twice.
 lint: setup ## Checks formatting, lints, licences, sources, advisories and alerting rules
