@@ -160,7 +160,7 @@ impl Worker {
         );
         async {
             let begun = Instant::now();
-            let _in_flight = self.metrics.in_flight_guard();
+            let _in_flight = self.metrics.in_flight_guard(ingress);
             let queued = queued_for(&message);
             self.metrics.queue_age(queued);
             // The pool's threads catch panics of their own; this is for those of the walk itself.

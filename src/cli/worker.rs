@@ -505,6 +505,12 @@ mod tests {
             let sum = memory.downloads + memory.uploads + memory.answers + memory.pixels;
             assert_eq!(sum, total, "{memory:?}");
         }
+        // The example of docs/operations.md.
+        let memory = split(3584 << 20, 50 << 20, true);
+        let parts = [memory.downloads, memory.uploads, memory.answers];
+        assert_eq!(parts.map(|bytes| bytes >> 20), [448, 448, 597]);
+        assert_eq!((memory.pixels + (1 << 19)) >> 20, 2091);
+        assert_eq!(queue(3584 << 20), (448 << 20, 3136 << 20));
     }
 
     #[test]

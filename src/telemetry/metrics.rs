@@ -39,7 +39,7 @@ struct Inner {
     job_seconds: Histogram,
     stage_seconds: HistogramVec,
     queue_age_seconds: Histogram,
-    jobs_in_flight: IntGauge,
+    jobs_in_flight: IntGaugeVec,
     stage_queue_depth: IntGaugeVec,
     batch_size: Histogram,
     inference_seconds: HistogramVec,
@@ -117,10 +117,11 @@ impl Metrics {
                 "Age of messages when they were pulled, since their publication.",
                 SECONDS,
             ),
-            jobs_in_flight: new.register(IntGauge::with_opts(opts(
+            jobs_in_flight: new.gauges(
                 "jobs_in_flight",
                 "Jobs between delivery and answer.",
-            ))),
+                &["ingress"],
+            ),
             stage_queue_depth: new.gauges(
                 "stage_queue_depth",
                 "Jobs that wait for a stage.",
@@ -265,14 +266,33 @@ impl Metrics {
         self.set_runtime("unknown");
     }
 
-    /// Lets the successes of an ingress be scraped from the start. `name` is
-    /// [`crate::ingress::Ingress::name`].
+    /// Lets an ingress be scraped from the start: how its jobs may end, and how many are in
+    /// flight. `name` is [`crate::ingress::Ingress::name`].
     pub fn declare_ingress(&self, name: &'static str) {
-        for outcome in [Outcome::Done, Outcome::Duplicate] {
+        self.0.jobs_in_flight.with_label_values(&[name]);
+        let ended = |outcome: Outcome, code| {
             self.0
                 .jobs
-                .with_label_values(&[outcome.as_str(), NO_CODE, name]);
+                .with_label_values(&[outcome.as_str(), code, name]);
+        };
+        ended(Outcome::Done, NO_CODE);
+        ended(Outcome::Duplicate, NO_CODE);
+        for code in Code::ALL {
+            match code.class() {
+                Class::Permanent => ended(Outcome::Failed, code.as_str()),
+                Class::Retryable => ended(Outcome::Retried, code.as_str()),
+                // The process ends with it: nobody scrapes what comes after.
+                Class::Fatal => {}
+            }
         }
+    }
+
+    /// Lets a route of photos be scraped from the start, with the answers that alerts count.
+    pub fn declare_photo_route(&self, route: &'static str) {
+        for status in ["200", "500", "504"] {
+            self.0.http_requests.with_label_values(&[route, status]);
+        }
+        self.0.http_request_seconds.with_label_values(&[route]);
     }
 
     /// A delivery was answered: `code` says why when it failed, `elapsed` runs from the
@@ -311,10 +331,10 @@ impl Metrics {
         self.0.queue_age_seconds.observe(age.as_secs_f64());
     }
 
-    /// A job is in flight for as long as the answer lives.
+    /// A job of this ingress is in flight for as long as the answer lives.
     #[must_use]
-    pub fn in_flight_guard(&self) -> GaugeGuard {
-        GaugeGuard::new(self.0.jobs_in_flight.clone())
+    pub fn in_flight_guard(&self, ingress: &'static str) -> GaugeGuard {
+        GaugeGuard::new(self.0.jobs_in_flight.with_label_values(&[ingress]))
     }
 
     /// A job waits for a stage for as long as the answer lives.
@@ -685,18 +705,22 @@ mod tests {
         let metrics = Metrics::new();
         metrics.declare_ingress("pubsub");
         metrics.declare_skip_reasons(&["own_output"]);
+        metrics.declare_photo_route("/remove-background");
         let scrape = scrape(&metrics);
         for series in [
             r#"cutout_jobs_total{code="none",ingress="pubsub",outcome="done"}"#,
+            r#"cutout_jobs_total{code="image_corrupt",ingress="pubsub",outcome="failed"}"#,
+            r#"cutout_jobs_total{code="out_of_budget",ingress="pubsub",outcome="retried"}"#,
             r#"cutout_stage_seconds_count{stage="infer"}"#,
             r#"cutout_stage_queue_depth{stage="infer"}"#,
+            r#"cutout_http_requests_total{route="/remove-background",status="500"}"#,
             r#"cutout_dead_letters_total{code="image_corrupt"}"#,
             r#"cutout_retries_total{code="storage_unavailable",op="job"}"#,
             r#"cutout_notifications_skipped_total{reason="own_output"}"#,
             r#"cutout_push_refused_total{reason="signature"}"#,
             r#"cutout_memory_budget_bytes{state="waiting"}"#,
             r#"cutout_startup_seconds{phase="total"}"#,
-            "cutout_jobs_in_flight",
+            r#"cutout_jobs_in_flight{ingress="pubsub"}"#,
             "cutout_duplicates_total",
             "cutout_bytes_in_total",
             "cutout_job_seconds_count",
@@ -708,14 +732,20 @@ mod tests {
     #[test]
     fn guards_count_what_lives() {
         let metrics = Metrics::new();
-        let first = metrics.in_flight_guard();
-        let second = metrics.clone().in_flight_guard();
+        let first = metrics.in_flight_guard("local");
+        let second = metrics.clone().in_flight_guard("local");
+        let photo = metrics.in_flight_guard("http");
         let waiting = metrics.waiting_guard(Stage::Infer);
         let depth = r#"cutout_stage_queue_depth{stage="infer"}"#;
-        assert_eq!(scrape(&metrics).samples["cutout_jobs_in_flight"], 2.0);
+        let of_queue = r#"cutout_jobs_in_flight{ingress="local"}"#;
+        let of_http = r#"cutout_jobs_in_flight{ingress="http"}"#;
+        assert_eq!(scrape(&metrics).samples[of_queue], 2.0);
+        assert_eq!(scrape(&metrics).samples[of_http], 1.0);
         assert_eq!(scrape(&metrics).samples[depth], 1.0);
         drop((first, second, waiting));
-        assert_eq!(scrape(&metrics).samples["cutout_jobs_in_flight"], 0.0);
+        assert_eq!(scrape(&metrics).samples[of_queue], 0.0);
+        assert_eq!(scrape(&metrics).samples[of_http], 1.0);
+        drop(photo);
         assert_eq!(scrape(&metrics).samples[depth], 0.0);
     }
 

@@ -62,6 +62,13 @@ mod sending;
 /// The metric label of photos that come this way.
 pub const NAME: &str = "http";
 
+/// The routes that take a photo, as the metric label `route` has them.
+pub const PHOTO_ROUTES: [&str; 3] = [
+    "/remove-background",
+    "/api/v2/process",
+    "/api/v2/process-with-effects",
+];
+
 /// Listeners to progress at once; each costs a connection and little else.
 const LISTENERS: usize = 256;
 
@@ -167,6 +174,9 @@ impl Api {
         give_up: CancellationToken,
     ) -> Arc<Self> {
         metrics.declare_ingress(NAME);
+        for route in PHOTO_ROUTES {
+            metrics.declare_photo_route(route);
+        }
         Arc::new(Self {
             rate: RateLimit::new(settings.rate_limit),
             places: Arc::new(Semaphore::new(settings.max_requests)),

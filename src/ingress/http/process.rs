@@ -406,7 +406,7 @@ impl Work<'_> {
             pause: self.api.settings.upload_pause,
         };
         let Upload { file, fields } = Upload::read(request, fields, &limits).await?;
-        let _in_flight = self.api.metrics.in_flight_guard();
+        let _in_flight = self.api.metrics.in_flight_guard(NAME);
         self.api.metrics.bytes_in(file.bytes.len() as u64);
         let several = matches!(wish, Wish::Effects);
         let all = several && fields.flag("return_all_effects", false)?;
