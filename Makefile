@@ -37,8 +37,9 @@ lint: setup ## Checks formatting, lints, licences, sources, advisories and alert
 	scripts/check-advisories.sh
 	scripts/check-alerts.sh
 
-scripts-test: terraform-test ## Tests set-up, the demo script, the scripts around the image, the Terraform code and its check, the comparison with peers and the simulation
+scripts-test: terraform-test ## Tests set-up, the demo script, the dashboard, the scripts around the image, the Terraform code and its check, the comparison with peers and the simulation
 	$(SETUP) simulation
+	$(SETUP) monitoring
 	$(SETUP) image
 	$(PYTHON) -m unittest discover -s scripts/tests -t scripts
 	$(PYTHON) -m unittest discover -s bench/tests -t .

@@ -2,7 +2,7 @@
 # Checks the alerting rules with Prometheus' own tool, and fires each of them in its unit tests.
 #
 # Set-up fetches promtool where it can (Debian's package); one on PATH serves as well. Without it the
-# rules are still held to the worker's metrics and the runbook by tests/runbook.rs, and what was not
+# rules are still held to the worker's metrics and the runbook by tests/monitoring.rs, and what was not
 # checked is announced loudly. CUTOUT_REQUIRE_PROMTOOL=1 makes its absence a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."

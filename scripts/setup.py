@@ -4,6 +4,7 @@
     setup.py runtime      ONNX Runtime and the default model: what running the worker needs
     setup.py simulation   simpy: what bench/simulate.py needs, on any machine
     setup.py terraform    what the checks of the Terraform code and of the manifests need, on any machine
+    setup.py monitoring   Grafana's types: what the check of the dashboard needs, on any machine
     setup.py image        what the scripts around the container image need, on any machine
     setup.py image-test   those, and the emulators that running an image takes
     setup.py test         those, the emulators, Chromium and the cargo tools: what `make test` needs
@@ -11,8 +12,8 @@
 
 Versions and digests are in provision/pins.py, those of Chromium and what drives it in
 tests/page/package-lock.json. Running it again fetches nothing. It needs Python 3.9
-and the registries' own clients, and says all at once which tools are missing. promtool is the
-exception: where it cannot be had, set-up says what goes unchecked and succeeds.
+and the registries' own clients, and says all at once which tools are missing. Prometheus and
+its promtool are the exception: where they cannot be had, set-up says what goes unchecked and succeeds.
 """
 
 from __future__ import annotations

