@@ -27,16 +27,17 @@ pub use link::Link;
 pub use proxy::{Fault, Proxy};
 pub use pubsub::{PubSub, SubscriptionOptions};
 
-/// Prometheus' own checker: what set-up placed, or what is on PATH. Without one, the test that
-/// asks says so and checks nothing: `make test` says how to get it.
-pub fn promtool() -> Option<std::path::PathBuf> {
-    let placed = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/bin/promtool");
+/// A program that the tests can do without: what set-up placed, or what is on PATH. Without it, the
+/// test that asks says so and checks nothing: `make test` says how to get it.
+pub fn placed_or_on_path(name: &str) -> Option<std::path::PathBuf> {
+    let placed = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::iter::once(placed)
-        .chain(std::env::split_paths(&path).map(|folder| folder.join("promtool")))
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join(name))
         .find(|program| program.is_file());
     if found.is_none() {
-        eprintln!("SKIPPED: no promtool, neither in .cache/bin nor on PATH");
+        eprintln!("SKIPPED: no {name}, neither in .cache/bin nor on PATH");
     }
     found
 }
