@@ -134,9 +134,9 @@ def dashboard() -> dict:
                 marker(
                     "Alerts",
                     RED,
-                    'max by (alertname, instance) (ALERTS{alertname=~"Cutout.+",alertstate="firing"})',
+                    'max by (alertname, severity) (ALERTS{alertname=~"Cutout.+",alertstate="firing"})',
                     "{{alertname}}",
-                    "{{instance}}",
+                    "{{severity}}",
                     False,
                 ),
             ]

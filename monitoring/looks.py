@@ -86,7 +86,7 @@ def panel(
 def lines(
     title: str, description: str, queries: list[dict], *, stacked: str = "none", least: float | None = 0, **more: object
 ) -> dict:
-    """Values over time. `stacked`: `none`, `normal` or `percent`. Levels are drawn as dashed lines."""
+    """Values over time. `stacked`: `none` or `normal`. Levels are drawn as dashed lines."""
     defaults: dict = {
         "color": {"mode": "palette-classic"},
         "custom": {
@@ -149,9 +149,10 @@ def states(title: str, description: str, queries: list[dict], **more: object) ->
     return panel("state-timeline", title, description, queries, options=options, defaults=defaults, **more)
 
 
-def table(title: str, description: str, queries: list[dict], hidden: list[str], **more: object) -> dict:
-    """A line for each series, without these columns."""
-    organize = {"excludeByName": {name: True for name in ["Time", *hidden]}}
+def table(title: str, description: str, queries: list[dict], value: str = "", **more: object) -> dict:
+    """A line for each series; `value` heads the column of the values, which is left out without it."""
+    hidden = ["Time"] if value else ["Time", "Value"]
+    organize = {"excludeByName": {name: True for name in hidden}, "renameByName": {"Value": value} if value else {}}
     return panel(
         "table",
         title,

@@ -114,7 +114,6 @@ WRONG = [
         "Alerts of monitoring/alerts.yaml that are pending or firing, if the same Prometheus evaluates them. "
         "**Do:** each has a section of its name in the runbook.",
         [listed('max by (alertname, alertstate, severity, instance) (ALERTS{alertname=~"Cutout.+"})')],
-        ["Value"],
         width=12,
         runbook=["what-the-page-says"],
     ),
@@ -165,9 +164,15 @@ SPEED = [
         "Where the time goes",
         "Each stage's share of all time that jobs spend in stages. `wait` is waiting for memory, a core or the network. "
         "**Do:** much `wait` means that more comes than the worker can do; see `What is full?`.",
-        [query("sum by (stage) (rate(cutout_stage_seconds_sum{@}[$__rate_interval]))", "{{stage}}")],
+        [
+            query(
+                "sum by (stage) (rate(cutout_stage_seconds_sum{@}[$__rate_interval])) "
+                "/ on () group_left () (sum(rate(cutout_stage_seconds_sum{@}[$__rate_interval])) > 0)",
+                "{{stage}}",
+            )
+        ],
         unit="percentunit",
-        stacked="percent",
+        stacked="normal",
         width=12,
     ),
     lines(
@@ -469,7 +474,6 @@ RUNS = [
         "Version, commit and ONNX Runtime of each worker. **Do:** two versions for longer than a deployment takes is one "
         "that got stuck.",
         [listed("max by (instance, version, commit, ort) (cutout_build_info{@})")],
-        ["Value"],
         width=12,
     ),
     table(
@@ -477,7 +481,7 @@ RUNS = [
         "What each worker computes with, and how many runs it has done since its start. **Do:** a provider other than the one "
         "you chose means that the device was not found.",
         [listed("sum by (instance, model, provider, precision) (cutout_inference_seconds_count{@})")],
-        [],
+        "runs",
         width=12,
         runbook=["cutoutinferenceslow"],
     ),

@@ -53,7 +53,8 @@ fn a_full_worker_leases_no_more_of_the_local_queue_than_it_works_on() {
         (messages() == HELD).then_some(())
     });
     assert_eq!(count(root, leased), HELD, "the first lost what it works on");
-    assert_eq!(first.metric("cutout_jobs_in_flight", &[]), HELD as f64);
+    let local = ["ingress=\"local\""];
+    assert_eq!(first.metric("cutout_jobs_in_flight", &local), HELD as f64);
     let done = JOBS - HELD;
     let by_second = second.metric("cutout_jobs_total", &["outcome=\"done\""]);
     assert_eq!(by_second, done as f64);

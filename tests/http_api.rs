@@ -492,6 +492,14 @@ fn a_client_that_goes_away_while_it_waits_for_the_network_costs_no_run() {
         wait_until("the second one's place in the queue", || {
             (waits() == 1.0).then_some(())
         });
+        // Alerts about the queue's jobs must not see them.
+        let in_flight = |ingress: &str| {
+            worker.metric(
+                "cutout_jobs_in_flight",
+                &[&format!("ingress=\"{ingress}\"")],
+            )
+        };
+        assert_eq!((in_flight("http"), in_flight("local")), (2.0, 0.0));
         drop(second);
         wait_until("its end", || (waits() == 0.0).then_some(()));
         assert_eq!(first.join().unwrap().0, 200);

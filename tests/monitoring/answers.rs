@@ -34,46 +34,53 @@ impl Answers {
         series.iter().find_map(value)
     }
 
-    /// Writes a table in Markdown, and beside it all answers in JSON.
+    /// Writes a table in Markdown, a line for each panel, and beside it all answers in JSON.
     pub fn write(&self, path: &Path, jobs: u64) {
-        let mut table =
-            format!("{jobs} jobs\n\n| panel | series | last value of each |\n|---|---|---|\n");
-        let mut whole = Vec::new();
-        for (question, series) in &self.0 {
-            let mut told: Vec<_> = series
+        let mut table = format!("{jobs} jobs\n\n| panel | answers |\n|---|---|\n");
+        let panels = self
+            .0
+            .chunk_by(|(one, _), (next, _)| one.place == next.place);
+        for panel in panels {
+            let mut told: Vec<_> = panel
                 .iter()
-                .filter_map(|one| Some((named(&question.legend, &one["metric"]), value(one)?)))
+                .flat_map(|(question, series)| series.iter().map(move |one| (question, one)))
+                .filter_map(|(question, one)| {
+                    let name = named(&question.legend, &one["metric"]);
+                    Some((name, value(one)?, question))
+                })
                 .collect();
             told.sort_by(|a, b| b.1.total_cmp(&a.1));
             let more = told.len().saturating_sub(TOLD);
             let mut cells: Vec<_> = told
                 .iter()
                 .take(TOLD)
-                .map(|(name, number)| match name.as_str() {
-                    "" => short(*number),
-                    name => format!("{name} {}", short(*number)),
+                .map(|(name, number, question)| {
+                    let number = in_units(*number, &question.unit);
+                    format!("{name} {number}").trim_start().to_owned()
                 })
                 .collect();
-            if more > 0 {
-                cells.push(format!("{more} more"));
+            match more {
+                0 if cells.is_empty() => cells.push("no data".to_owned()),
+                0 => {}
+                more => cells.push(format!("{more} more")),
             }
-            let cells = match cells.is_empty() {
-                true => "no data".to_owned(),
-                false => cells.join(", "),
-            };
-            writeln!(table, "| {} | {} | {cells} |", question.place, series.len()).unwrap();
-            whole.push(serde_json::json!({
+            let place = &panel[0].0.place;
+            writeln!(table, "| {place} | {} |", cells.join(", ")).unwrap();
+        }
+        let whole = self.0.iter().map(|(question, series)| {
+            serde_json::json!({
                 "panel": question.place,
                 "query": question.resolved(),
                 "legend": question.legend,
                 "series": series,
-            }));
-        }
+            })
+        });
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).unwrap();
         }
         std::fs::write(path, table).unwrap();
-        std::fs::write(path.with_extension("json"), Value::from(whole).to_string()).unwrap();
+        let whole: Value = whole.collect();
+        std::fs::write(path.with_extension("json"), whole.to_string()).unwrap();
     }
 }
 
@@ -95,13 +102,28 @@ fn named(legend: &str, labels: &Value) -> String {
     })
 }
 
-/// Three significant digits, as a panel would show.
+/// A number as its panel shows it.
+fn in_units(number: f64, unit: &str) -> String {
+    const MIB: f64 = 1048576.0;
+    match unit {
+        "s" => format!("{} s", short(number)),
+        "percentunit" => format!("{} %", short(number * 100.0)),
+        "bytes" => format!("{} MiB", short(number / MIB)),
+        "binBps" => format!("{} MiB/s", short(number / MIB)),
+        "reqps" => format!("{}/s", short(number)),
+        unit => match unit.strip_prefix("suffix: ") {
+            Some(rate) if rate.starts_with('/') => format!("{}{rate}", short(number)),
+            Some(unit) => format!("{} {unit}", short(number)),
+            None => short(number),
+        },
+    }
+}
+
+/// Three digits or so.
 fn short(number: f64) -> String {
     match number.abs() {
-        size if size >= 1e9 => format!("{:.2}e9", number / 1e9),
-        size if size >= 1e6 => format!("{:.2}e6", number / 1e6),
-        size if size >= 100.0 => format!("{number:.0}"),
-        size if size >= 1.0 || size == 0.0 => format!("{number:.2}"),
+        size if size >= 100.0 || size.fract() == 0.0 => format!("{number:.0}"),
+        size if size >= 1.0 => format!("{number:.1}"),
         _ => format!("{number:.3}"),
     }
 }

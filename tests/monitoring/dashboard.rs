@@ -28,6 +28,8 @@ pub struct Question {
     pub expr: String,
     /// How its series are named, `{{label}}` being a label's value.
     pub legend: String,
+    /// What its numbers are, as Grafana names it (`s`, `bytes`, …).
+    pub unit: String,
     /// Asked for one moment, rather than for a range of time.
     pub instant: bool,
 }
@@ -81,6 +83,7 @@ pub fn questions(dashboard: &Value) -> Vec<Question> {
             place: text(panel, "/title").to_owned(),
             expr: text(target, "/expr").to_owned(),
             legend: text(target, "/legendFormat").to_owned(),
+            unit: text(panel, "/fieldConfig/defaults/unit").to_owned(),
             instant: target["instant"] == true,
         })
     });
@@ -89,6 +92,7 @@ pub fn questions(dashboard: &Value) -> Vec<Question> {
         place: format!("marker {}", text(marker, "/name")),
         expr: text(marker, "/expr").to_owned(),
         legend: [text(marker, "/titleFormat"), text(marker, "/textFormat")].join(" "),
+        unit: String::new(),
         instant: false,
     });
     // label_values(SELECTOR, LABEL)
@@ -100,6 +104,7 @@ pub fn questions(dashboard: &Value) -> Vec<Question> {
             place: format!("variable {}", text(variable, "/name")),
             expr: selector.to_owned(),
             legend: format!("{{{{{label}}}}}"),
+            unit: String::new(),
             instant: true,
         })
     });

@@ -2,12 +2,21 @@
 //! evaluated, and a fault that was provoked raises its alert.
 
 use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::answers::Answers;
-use crate::dashboard::{dashboard, questions};
-use crate::harness::{Worker, cutout, file, quick};
-use crate::server::{Prometheus, until, value};
+use crate::dashboard::{Question, dashboard, questions};
+use crate::harness::{PATIENCE, Worker, cutout, file, quick};
+use crate::server::{Prometheus, until, value, within};
 use crate::support::chaos::setting;
+
+/// A real network on a busy machine.
+const PER_JOB: Duration = Duration::from_secs(20);
+
+/// The longest gap between scrapes.
+const GAP: Duration = Duration::from_secs(20);
 
 /// Panels that may have no data after this run, and why. All others must have some.
 const MAY_BE_EMPTY: &[(&str, &str)] = &[
@@ -20,7 +29,7 @@ const MAY_BE_EMPTY: &[(&str, &str)] = &[
     ("Pushed jobs, by how they ended", "nothing is pushed"),
 ];
 
-/// A worker with the HTTP API and a rate limit. With `MONITORING_MODEL=isnet-medium` a real network.
+/// A worker with the HTTP API. With `MONITORING_MODEL=isnet-medium` a real network.
 fn worker(root: &Path) -> Worker {
     let mut command = match std::env::var("MONITORING_MODEL") {
         Ok(model) => {
@@ -37,7 +46,7 @@ fn worker(root: &Path) -> Worker {
             "local",
             "--http-api",
             "--rate-limit",
-            "4",
+            "0",
             "--root",
         ])
         .arg(root);
@@ -57,19 +66,44 @@ fn upload(root: &Path, number: u64) {
     std::fs::copy(file(photo), root.join(format!("inbox/{number}.jpg"))).unwrap();
 }
 
-/// Sends photos over HTTP: one twice, for the cache; what is no photo; and more than the rate limit
-/// lets through. Answers the statuses.
-async fn use_the_http_api(worker: &Worker) -> Vec<u16> {
+/// Sends a photo over HTTP twice, for the cache, and what is no photo. Answers how many requests that
+/// were.
+async fn use_the_http_api(worker: &Worker) -> usize {
     let photo = std::fs::read(file("samples/cat.jpg")).unwrap();
-    let bodies = [photo.clone(), photo, b"no photo".to_vec()];
-    let more = std::iter::repeat_n(b"no photo".to_vec(), 3);
+    let requests = [
+        (photo.clone(), 200),
+        (photo, 200),
+        (b"no photo".to_vec(), 400),
+    ];
     let client = reqwest::Client::new();
-    let mut statuses = Vec::new();
-    for body in bodies.into_iter().chain(more) {
-        let asked = client.post(worker.url("/remove-background")).body(body);
-        statuses.push(asked.send().await.unwrap().status().as_u16());
+    for (body, expected) in &requests {
+        let asked = client
+            .post(worker.url("/remove-background"))
+            .body(body.clone());
+        assert_eq!(asked.send().await.unwrap().status().as_u16(), *expected);
     }
-    statuses
+    requests.len()
+}
+
+/// What answers a question of the dashboard; waits for data, unless there may be none. A scrape that a
+/// busy machine was late for leaves a gap of a second.
+async fn answered_by(prometheus: &Prometheus, question: &Question) -> Vec<Value> {
+    let query = question.resolved();
+    let place = &question.place;
+    let excused = MAY_BE_EMPTY.iter().any(|(panel, _)| panel == place);
+    let begun = tokio::time::Instant::now();
+    loop {
+        let series = match question.instant {
+            true => prometheus.now(&query).await,
+            false => prometheus.over(&query, 300).await,
+        };
+        let series = series.unwrap_or_else(|error| panic!("{place}: {error}"));
+        if excused || series.iter().any(|one| value(one).is_some()) {
+            return series;
+        }
+        assert!(begun.elapsed() < GAP, "{place}: no data for {query}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,20 +132,18 @@ async fn a_real_prometheus_scrapes_a_worker_and_answers_everything() {
     // half comes when the first was scraped.
     let ended = r#"sum(cutout_jobs_total{ingress="local",outcome=~"done|failed"})"#;
     let answered = r#"sum(cutout_http_requests_total{route="/remove-background"})"#;
-    let mut statuses = Vec::new();
+    let mut requests = 0;
     for half in [0..jobs / 2, jobs / 2..jobs] {
         let so_far = half.end as f64;
         half.for_each(|number| upload(&root, number));
-        statuses.extend(use_the_http_api(&worker).await);
-        until("jobs and requests in Prometheus", || async {
+        requests += use_the_http_api(&worker).await;
+        let patience = PATIENCE + PER_JOB * jobs as u32;
+        within(patience, "jobs and requests in Prometheus", || async {
             prometheus.number(ended).await == Some(so_far)
-                && prometheus.number(answered).await == Some(statuses.len() as f64)
+                && prometheus.number(answered).await == Some(requests as f64)
         })
         .await;
     }
-    assert_eq!(statuses[..3], [200, 200, 400], "{statuses:?}");
-    assert!(statuses.contains(&429), "{statuses:?}");
-
     let broken = (0..jobs).filter(is_broken).count();
     let dead = "sum(cutout_dead_letters_total)";
     assert_eq!(prometheus.number(dead).await, Some(broken as f64));
@@ -134,21 +166,7 @@ async fn a_real_prometheus_scrapes_a_worker_and_answers_everything() {
 
     let mut answers = Answers::default();
     for question in questions(&dashboard()) {
-        let query = question.resolved();
-        let series = match question.instant {
-            true => prometheus.now(&query).await,
-            false => prometheus.over(&query, 300).await,
-        };
-        let series = series.unwrap_or_else(|error| panic!("{}: {error}", question.place));
-        let answered = series.iter().any(|one| value(one).is_some());
-        let excused = MAY_BE_EMPTY
-            .iter()
-            .any(|(panel, _)| *panel == question.place);
-        assert!(
-            answered || excused,
-            "{}: no data for {query}",
-            question.place
-        );
+        let series = answered_by(&prometheus, &question).await;
         answers.keep(&question, series);
     }
     for (panel, _) in MAY_BE_EMPTY {

@@ -1,6 +1,7 @@
 //! A real Prometheus, and its HTTP API.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,10 +11,19 @@ use crate::support::{self, process::Server};
 
 /// Tries until it is so.
 pub async fn until<F: Future<Output = bool>>(what: &str, probe: impl Fn() -> F) {
+    within(PATIENCE, what, probe).await;
+}
+
+/// Tries until it is so, for at most so long.
+pub async fn within<F: Future<Output = bool>>(
+    patience: Duration,
+    what: &str,
+    probe: impl Fn() -> F,
+) {
     let begun = tokio::time::Instant::now();
     while !probe().await {
-        assert!(begun.elapsed() < PATIENCE, "waited too long for {what}");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(begun.elapsed() < patience, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
