@@ -13,6 +13,8 @@ mod answers;
 mod dashboard;
 #[path = "monitoring/exported.rs"]
 mod exported;
+#[path = "monitoring/grammar.rs"]
+mod grammar;
 #[path = "monitoring/prometheus.rs"]
 mod prometheus;
 #[path = "monitoring/promql.rs"]

@@ -1,27 +1,14 @@
 //! Whether a query can have an answer: it is PromQL, and every metric, label and value in it exists.
 //!
-//! Prometheus' own grammar reads it (`parse.cjs`). What stands here follows labels through the
-//! expression, by the rules of Prometheus' documentation ("Operators", "Functions").
+//! Labels are followed through the expression, by the rules of Prometheus' documentation ("Operators",
+//! "Functions").
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{LazyLock, Mutex};
-
-use serde::Deserialize;
 
 use crate::exported::Exported;
-use crate::harness::file;
+use crate::grammar::{Tree, parse};
 
-type Labels = BTreeSet<String>;
-
-/// A node of a query's syntax tree; the names are those of Prometheus' grammar.
-#[derive(Debug, Deserialize)]
-struct Tree {
-    name: String,
-    text: String,
-    children: Vec<Tree>,
-}
+pub type Labels = BTreeSet<String>;
 
 /// What an expression is, as far as matching goes.
 #[derive(Debug, PartialEq)]
@@ -56,91 +43,6 @@ pub fn selectors(query: &str) -> Vec<(String, Labels)> {
         }
     });
     found
-}
-
-/// Lets Prometheus' grammar read a query. One Node.js does all of a test's; it ends with the test.
-fn parse(query: &str) -> Tree {
-    static GRAMMAR: LazyLock<Mutex<(ChildStdin, BufReader<ChildStdout>)>> = LazyLock::new(|| {
-        let mut node = Command::new("node")
-            .arg(file("tests/monitoring/parse.cjs"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Node.js is there: `make setup` asks for it");
-        let (input, output) = (node.stdin.take().unwrap(), node.stdout.take().unwrap());
-        Mutex::new((input, BufReader::new(output)))
-    });
-    let mut grammar = GRAMMAR.lock().unwrap();
-    let missing = "Prometheus' grammar is missing: run `make setup`";
-    let line = serde_json::to_string(query).unwrap();
-    writeln!(grammar.0, "{line}").expect(missing);
-    let mut answer = String::new();
-    grammar.1.read_line(&mut answer).unwrap();
-    serde_json::from_str(&answer).expect(missing)
-}
-
-impl Tree {
-    /// This node and all below it.
-    fn each<'a>(&'a self, see: &mut impl FnMut(&'a Tree)) {
-        see(self);
-        self.children.iter().for_each(|child| child.each(see));
-    }
-
-    /// The first node of this name, here or below.
-    fn find(&self, name: &str) -> Option<&Tree> {
-        let mut found = None;
-        self.each(&mut |node| {
-            if node.name == name && found.is_none() {
-                found = Some(node);
-            }
-        });
-        found
-    }
-
-    fn child(&self, name: &str) -> Option<&Tree> {
-        self.children.iter().find(|child| child.name == name)
-    }
-
-    fn text_of(&self, child: &str) -> &str {
-        self.child(child).map_or("", |child| &child.text)
-    }
-
-    /// The parts of it that are expressions.
-    fn expressions(&self) -> impl Iterator<Item = &Tree> {
-        let is = |node: &&Tree| {
-            let name = node.name.as_str();
-            let literal = ["NumberDurationLiteral", "StringLiteral"].contains(&name);
-            literal
-                || ["Expr", "Call", "Selector"]
-                    .iter()
-                    .any(|kind| name.ends_with(kind) && !name.starts_with("Duration"))
-        };
-        self.children.iter().filter(is)
-    }
-
-    /// The labels in its list of labels.
-    fn grouping(&self) -> Labels {
-        let listed = self
-            .child("GroupingLabels")
-            .map_or(&[][..], |list| &list.children);
-        listed.iter().map(|label| label.text.clone()).collect()
-    }
-
-    /// A selector's matchers: label, operator, value.
-    fn matchers(&self) -> impl Iterator<Item = (&str, &str, &str)> {
-        let all = self
-            .child("LabelMatchers")
-            .map_or(&[][..], |all| &all.children);
-        all.iter().map(|matcher| {
-            let value = matcher.text_of("StringLiteral").trim_matches('"');
-            (
-                matcher.text_of("LabelName"),
-                matcher.text_of("MatchOp"),
-                value,
-            )
-        })
-    }
 }
 
 fn answer(tree: &Tree, exported: &Exported) -> Result<Answer, String> {
@@ -295,23 +197,13 @@ fn joined(tree: &Tree, exported: &Exported) -> Result<Answer, String> {
             of_left
         }
     };
+    // The second list is what `group_left` and `group_right` take over from the other side.
+    let lists = clause.map_or(&[][..], |clause| &clause.children).iter();
+    let more = lists.filter(|part| part.name == "GroupingLabels").nth(1);
     let whole = |side: Labels| -> Labels {
-        let more =
-            clause.and_then(|clause| clause.children.iter().rfind(|c| c.name == "GroupingLabels"));
-        let several = clause.is_some_and(|clause| {
-            clause
-                .children
-                .iter()
-                .filter(|c| c.name == "GroupingLabels")
-                .count()
-                > 1
-        });
-        let more = more
-            .filter(|_| several)
-            .map_or(&[][..], |list| &list.children);
-        side.into_iter()
-            .chain(more.iter().map(|label| label.text.clone()))
-            .collect()
+        let more = more.map_or(&[][..], |list| &list.children);
+        let more = more.iter().map(|label| label.text.clone());
+        side.into_iter().chain(more).collect()
     };
     let grouped = |name| clause.is_some_and(|clause| clause.child(name).is_some());
     Ok(Answer::Series(if sets.contains(&true) {
