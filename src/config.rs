@@ -26,8 +26,10 @@ use crate::model::{self, manifest::Manifest};
 use crate::telemetry::logs::LogFormat;
 
 mod push;
+mod traces;
 
 pub use push::PushArgs;
+pub use traces::{CallerArgs, TraceArgs};
 
 /// Options that every command has.
 #[derive(Args, Clone, Debug)]
@@ -803,6 +805,10 @@ pub fn settings(
                         .collect::<Vec<_>>()
                         .join(",")
                 })
+                .map(|value| match arg.is_hide_env_values_set() {
+                    true => without_secrets(&value),
+                    false => value,
+                })
                 .unwrap_or_default();
             let origin = match matches.value_source(id) {
                 Some(ValueSource::CommandLine) => Origin::Flag,
@@ -818,6 +824,15 @@ pub fn settings(
             })
         })
         .collect()
+}
+
+/// `NAME=VALUE,…` without the values.
+fn without_secrets(pairs: &str) -> String {
+    let names = pairs.split(',').map(|pair| {
+        let name = pair.split_once('=').map_or("", |(name, _)| name.trim());
+        format!("{name}=***")
+    });
+    names.collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -857,6 +872,12 @@ mod tests {
         assert_eq!(origin("max-pixels"), Origin::Flag);
         assert_eq!(origin("job-timeout"), Origin::File);
         assert_eq!(origin("max-file-bytes"), Origin::Default);
+    }
+
+    #[test]
+    fn secrets_are_not_among_the_settings() {
+        let shown = without_secrets("authorization=Bearer x, x-key=1=2,garbage");
+        assert_eq!(shown, "authorization=***,x-key=***,=***");
     }
 
     #[test]

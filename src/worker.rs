@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,13 +15,17 @@ use tracing::Instrument;
 use crate::crash::crash_point;
 use crate::error::{Class, Code, Error, Result};
 use crate::ingress::notification::{self, Admission, NotificationPolicy, SkipReason};
-use crate::ingress::{Delivery, Egress, Ingress, Lease, Message};
+use crate::ingress::{Delivery, Egress, Ingress, Lease, Message, Source};
 use crate::job::{Job, JobResult, Timings};
 use crate::pipeline::{Arrival, Pipeline, millis};
 use crate::side::health::{Health, QueueStatus};
 use crate::side::state::{Phase, SideState};
+use crate::telemetry::attribute::{self, number, text};
+use crate::telemetry::context::TraceContext;
 use crate::telemetry::labels::{Outcome, RetryOp, Stage};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spent::Spent;
+use crate::telemetry::traces::{Beginning, Spans, Traces};
 
 /// How often the queue is looked at while the store is waited for.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
@@ -46,6 +52,32 @@ pub struct Worker {
     pub side: Arc<SideState>,
     /// Counters.
     pub metrics: Metrics,
+    /// Spans.
+    pub traces: Traces,
+}
+
+/// One delivery on its way, told to metrics and trace as it ends.
+struct Course<'a> {
+    metrics: &'a Metrics,
+    ingress: &'static str,
+    begun: Instant,
+    spans: Spans,
+    /// By which results refer to the trace: our span, or the publisher's where traces are off.
+    trace: Option<TraceContext>,
+}
+
+impl Course<'_> {
+    /// The delivery is over, except for its answer.
+    fn finished(&self, outcome: Outcome, failure: Option<&Error>) {
+        let code = failure.map(Error::code);
+        self.metrics
+            .job_finished(outcome, code, self.ingress, self.begun.elapsed());
+        self.spans
+            .set(|| vec![text(attribute::OUTCOME, outcome.as_str())]);
+        if let Some(error) = failure {
+            self.spans.fail(error);
+        }
+    }
 }
 
 /// What to tell the queue about a delivery.
@@ -65,6 +97,7 @@ impl Worker {
     pub async fn run(self, mut ingress: Box<dyn Ingress>, stop: CancellationToken) -> Result<()> {
         let worker = Arc::new(self);
         let ingress_name = ingress.name();
+        let source = Arc::new(ingress.source());
         let metrics = worker.metrics.clone();
         ingress.on_burial(Box::new(move |code| metrics.dead_letter(code)));
         let places = Arc::new(Semaphore::new(worker.max_jobs));
@@ -104,9 +137,11 @@ impl Worker {
             };
             worker.side.health.set_queue(QueueStatus::Connected);
             let (worker, give_up, fatal) = (worker.clone(), give_up.clone(), fatal.clone());
+            let source = source.clone();
             tasks.spawn(async move {
                 let _place = place;
-                if let Err(error) = worker.answer(delivery, ingress_name, &give_up).await {
+                let answered = worker.answer(delivery, ingress_name, &source, &give_up);
+                if let Err(error) = answered.await {
                     // One fatal error is enough; the channel being full means there is one.
                     drop(fatal.try_send(error));
                 }
@@ -149,6 +184,7 @@ impl Worker {
         &self,
         delivery: Delivery,
         ingress: &'static str,
+        source: &Source,
         give_up: &CancellationToken,
     ) -> Result<()> {
         let Delivery { message, lease } = delivery;
@@ -156,24 +192,51 @@ impl Worker {
             "job",
             job_id = tracing::field::Empty,
             message_id = message.id,
-            attempt = message.attempt
+            attempt = message.attempt,
+            trace_id = tracing::field::Empty,
+            span_id = tracing::field::Empty,
+            trace_sampled = tracing::field::Empty,
         );
+        let queued = queued_for(&message);
+        let parent = TraceContext::of_attributes(&message.attributes);
+        let admission = notification::admit(&message, &self.notifications);
+        let spans = match &admission {
+            // Of every output of ours there is a notification; nobody wants a trace of each.
+            Ok(Admission::Skip(_)) => Spans::default(),
+            _ => self.traces.begin(|| Beginning {
+                name: format!("process {}", source.name()),
+                kind: SpanKind::Consumer,
+                parent: parent.clone(),
+                attributes: of_delivery(&message, queued, ingress, source),
+            }),
+        };
+        let trace = spans.context().or(parent);
+        if let Some(trace) = &trace {
+            trace.record(&span);
+        }
+        let course = Course {
+            metrics: &self.metrics,
+            ingress,
+            begun: Instant::now(),
+            spans,
+            trace,
+        };
         async {
-            let begun = Instant::now();
             let _in_flight = self.metrics.in_flight_guard(ingress);
-            let queued = queued_for(&message);
             self.metrics.queue_age(queued);
             // The pool's threads catch panics of their own; this is for those of the walk itself.
-            let work = AssertUnwindSafe(self.work(&message, queued, ingress, begun)).catch_unwind();
+            let work = self.work(&message, admission, queued, &course);
+            let work = AssertUnwindSafe(work).catch_unwind();
             let verdict = tokio::select! {
                 biased;
                 ended = work => ended.unwrap_or_else(|panic| {
                     let defect = Error::of_panic(panic.as_ref());
-                    self.give_back(RetryOp::Job, defect, ingress, begun)
+                    self.give_back(RetryOp::Job, defect, &course)
                 }),
                 () = give_up.cancelled() => {
-                    tracing::warn!(code = Code::Draining.as_str(), "given back to the queue: the worker is shutting down");
-                    self.metrics.job_finished(Outcome::Retried, Some(Code::Draining), ingress, begun.elapsed());
+                    let why = "given back to the queue: the worker is shutting down";
+                    tracing::warn!(code = Code::Draining.as_str(), "{why}");
+                    course.finished(Outcome::Retried, Some(&Error::new(Code::Draining, why)));
                     Ok(Verdict::Release)
                 }
             };
@@ -184,7 +247,7 @@ impl Worker {
                 }
                 Err(fatal) => {
                     tracing::error!(code = %fatal.code(), class = %fatal.class(), error = fatal.chain(), "the worker cannot go on");
-                    self.metrics.job_finished(Outcome::Aborted, Some(fatal.code()), ingress, begun.elapsed());
+                    course.finished(Outcome::Aborted, Some(&fatal));
                     settle(lease, Verdict::Nack).await;
                     return Err(fatal);
                 }
@@ -199,39 +262,46 @@ impl Worker {
     async fn work(
         &self,
         message: &Message,
+        admission: Result<Admission>,
         queued: Duration,
-        ingress: &'static str,
-        begun: Instant,
+        course: &Course<'_>,
     ) -> Result<Verdict> {
         let arrival = Arrival {
             attempt: message.attempt,
             queued,
             notified: notification::is_notification(message),
+            spans: course.spans.clone(),
         };
         let mut known = None;
-        let outcome = match self.admit(message) {
-            Ok(None) => return Ok(Verdict::Ack),
-            Ok(Some(job)) => {
-                tracing::Span::current().record("job_id", job.id());
+        let outcome = match admission {
+            Ok(Admission::Skip(reason)) => {
+                self.skip(message, reason);
+                return Ok(Verdict::Ack);
+            }
+            Ok(Admission::Job(job)) => {
+                let job = *job;
+                let id = job.id();
+                tracing::Span::current().record("job_id", &id);
+                course.spans.set(|| vec![text(attribute::JOB_ID, id)]);
                 known = Some(job.clone());
-                self.pipeline.run(job, arrival).await
+                self.pipeline.run(job, arrival.clone()).await
             }
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(Some(result)) => self.report(&result, ingress, begun).await,
+            Ok(Some(result)) => self.report(&result, course).await,
             Ok(None) => {
                 self.skip(message, SkipReason::OwnOutput);
                 Ok(Verdict::Ack)
             }
             Err(error) => match error.class() {
                 Class::Permanent => {
-                    self.refuse(message, known.as_ref(), &error, arrival, ingress, begun)
+                    self.refuse(message, known.as_ref(), &error, &arrival, course)
                         .await
                 }
                 Class::Retryable | Class::Fatal => {
                     let code = error.code();
-                    let verdict = self.give_back(RetryOp::Job, error, ingress, begun)?;
+                    let verdict = self.give_back(RetryOp::Job, error, course)?;
                     let blamed = matches!(code, Code::StorageUnavailable | Code::StorageForbidden);
                     if blamed && self.side.health.storage_is_away().await {
                         return Ok(Verdict::Postpone);
@@ -239,17 +309,6 @@ impl Worker {
                     Ok(verdict)
                 }
             },
-        }
-    }
-
-    /// A job, or `None` for a notification that is none of our business.
-    fn admit(&self, message: &Message) -> Result<Option<Job>> {
-        match notification::admit(message, &self.notifications)? {
-            Admission::Job(job) => Ok(Some(*job)),
-            Admission::Skip(reason) => {
-                self.skip(message, reason);
-                Ok(None)
-            }
         }
     }
 
@@ -263,20 +322,12 @@ impl Worker {
     }
 
     /// Publishes a result; the message may be acked when that is durable.
-    async fn report(
-        &self,
-        result: &JobResult,
-        ingress: &'static str,
-        begun: Instant,
-    ) -> Result<Verdict> {
-        let publishing = Instant::now();
-        if let Err(error) = self.egress.publish_result(result).await {
-            return self.give_back(RetryOp::PublishResult, error, ingress, begun);
+    async fn report(&self, result: &JobResult, course: &Course<'_>) -> Result<Verdict> {
+        if let Err(error) = self.publish(result, course).await {
+            return self.give_back(RetryOp::PublishResult, error, course);
         }
         crash_point!("result_published");
-        self.metrics.stage(Stage::Publish, publishing.elapsed());
-        self.metrics
-            .job_finished(Outcome::from(result.status), None, ingress, begun.elapsed());
+        course.finished(Outcome::from(result.status), None);
         let json = serde_json::to_string(result).unwrap_or_default();
         tracing::info!(
             status = result.status.as_str(),
@@ -288,19 +339,34 @@ impl Worker {
         Ok(Verdict::Ack)
     }
 
+    /// Publishes a result of whatever kind; durable when this returns.
+    async fn publish(&self, result: &JobResult, course: &Course<'_>) -> Result<()> {
+        let mut spent = Spent::new(course.spans.clone());
+        spent.begin(Stage::Publish);
+        let published = self
+            .egress
+            .publish_result(result, course.trace.as_ref())
+            .await;
+        match &published {
+            Ok(()) => spent.end(|| vec![text(attribute::MESSAGING_OPERATION_TYPE, "send")]),
+            Err(error) => spent.fail(error),
+        }
+        spent.book(&self.metrics);
+        published
+    }
+
     /// Answers a job that can never succeed: `failed` result, dead letter, ack.
     async fn refuse(
         &self,
         message: &Message,
         job: Option<&Job>,
         error: &Error,
-        arrival: Arrival,
-        ingress: &'static str,
-        begun: Instant,
+        arrival: &Arrival,
+        course: &Course<'_>,
     ) -> Result<Verdict> {
         let timings = Timings {
             queued: millis(arrival.queued),
-            total: millis(begun.elapsed()),
+            total: millis(course.begun.elapsed()),
             ..Timings::default()
         };
         let result = JobResult::failed(
@@ -311,21 +377,16 @@ impl Worker {
             arrival.attempt,
             timings,
         );
-        if let Err(error) = self.egress.publish_result(&result).await {
-            return self.give_back(RetryOp::PublishResult, error, ingress, begun);
+        if let Err(error) = self.publish(&result, course).await {
+            return self.give_back(RetryOp::PublishResult, error, course);
         }
         crash_point!("failure_published");
         if let Err(error) = self.egress.dead_letter(message, error).await {
-            return self.give_back(RetryOp::DeadLetter, error, ingress, begun);
+            return self.give_back(RetryOp::DeadLetter, error, course);
         }
         crash_point!("dead_letter_published");
         self.metrics.dead_letter(error.code());
-        self.metrics.job_finished(
-            Outcome::Failed,
-            Some(error.code()),
-            ingress,
-            begun.elapsed(),
-        );
+        course.finished(Outcome::Failed, Some(error));
         let json = serde_json::to_string(&result).unwrap_or_default();
         tracing::warn!(code = %error.code(), class = %error.class(), error = error.chain(), result = json, "job failed");
         Ok(Verdict::Ack)
@@ -333,13 +394,7 @@ impl Worker {
 
     /// Lets the job come again after what `op` met; also when only its answer could not be
     /// published, as without one the message must not be acked. A fatal error comes back.
-    fn give_back(
-        &self,
-        op: RetryOp,
-        error: Error,
-        ingress: &'static str,
-        begun: Instant,
-    ) -> Result<Verdict> {
+    fn give_back(&self, op: RetryOp, error: Error, course: &Course<'_>) -> Result<Verdict> {
         if error.class() == Class::Fatal {
             return Err(error);
         }
@@ -348,12 +403,7 @@ impl Worker {
             "the job failed and goes back to the queue"
         );
         self.metrics.retry(op, error.code());
-        self.metrics.job_finished(
-            Outcome::Retried,
-            Some(error.code()),
-            ingress,
-            begun.elapsed(),
-        );
+        course.finished(Outcome::Retried, Some(&error));
         Ok(Verdict::Nack)
     }
 }
@@ -413,4 +463,33 @@ fn queued_for(message: &Message) -> Duration {
             Duration::try_from(jiff::Timestamp::now().duration_since(published)).ok()
         })
         .unwrap_or_default()
+}
+
+/// What a span says of a delivery, after OpenTelemetry's conventions for messaging.
+fn of_delivery(
+    message: &Message,
+    queued: Duration,
+    ingress: &'static str,
+    source: &Source,
+) -> Vec<KeyValue> {
+    let mut attributes = vec![
+        text(attribute::MESSAGING_SYSTEM, source.system),
+        text(attribute::MESSAGING_OPERATION_NAME, "process"),
+        text(attribute::MESSAGING_OPERATION_TYPE, "process"),
+        text(attribute::MESSAGING_MESSAGE_ID, &message.id),
+        number(attribute::MESSAGING_BODY_SIZE, message.data.len() as u64),
+        text(attribute::INGRESS, ingress),
+        number(attribute::ATTEMPT, message.attempt.into()),
+        number(attribute::QUEUED_MS, millis(queued)),
+    ];
+    if let Some(subscription) = &source.subscription {
+        attributes.push(text(attribute::MESSAGING_SUBSCRIPTION, subscription));
+    }
+    if !message.ordering_key.is_empty() {
+        attributes.push(text(
+            attribute::MESSAGING_ORDERING_KEY,
+            &message.ordering_key,
+        ));
+    }
+    attributes
 }

@@ -24,6 +24,7 @@ use cutout::pipeline::{Arrival, Pipeline};
 use cutout::store::dir::DirStore;
 use cutout::store::{NewObject, ObjectMeta, OpenObject, Precondition, Store, Written};
 use cutout::telemetry::metrics::Metrics;
+use cutout::telemetry::traces::Spans;
 use fail::FailScenario;
 use futures::StreamExt;
 use tokio::task::JoinHandle;
@@ -175,6 +176,7 @@ impl Running {
             attempt: 1,
             queued: Duration::ZERO,
             notified: false,
+            spans: Spans::default(),
         };
         tokio::spawn(async move { pipeline.run(job, arrival).await })
     }

@@ -375,12 +375,15 @@ mod behaviour {
 
     pub async fn results_reach_those_who_follow_from_then_on(subject: Subject) {
         let egress = subject.egress();
-        egress.publish_result(&result("before")).await.unwrap();
+        egress
+            .publish_result(&result("before"), None)
+            .await
+            .unwrap();
         let mut followed = subject.publisher().follow_results().await.unwrap();
         let mut expected = Vec::new();
         for number in 0..5 {
             let result = result(&format!("job-{number}"));
-            egress.publish_result(&result).await.unwrap();
+            egress.publish_result(&result, None).await.unwrap();
             expected.push(result);
         }
         let mut received = Vec::new();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::config::{self, CommonArgs, LimitArgs, ModelArgs, cores};
+use crate::config::{self, CommonArgs, LimitArgs, ModelArgs, TraceArgs, cores};
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::engine::session::SessionConfig;
@@ -21,6 +21,7 @@ use crate::pipeline::decode::Limits;
 use crate::side::memory::MemoryReading;
 use crate::telemetry::logs::{self, LogConfig};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 use crate::version;
 
 mod bench;
@@ -211,6 +212,23 @@ async fn session_config(args: &ModelArgs) -> crate::error::Result<SessionConfig>
     .await
     .map_err(|error| Error::new(Code::Internal, "cannot verify the model").caused_by(error))??;
     args.session(manifest, file)
+}
+
+/// Spans, where the configuration wants some. `project` is where Google's collectors file them.
+fn traces(
+    args: &TraceArgs,
+    metrics: &Metrics,
+    project: Option<String>,
+) -> crate::error::Result<Traces> {
+    const PROJECT: &str = "gcp.project_id";
+    let Some(mut settings) = args.settings()? else {
+        return Ok(Traces::default());
+    };
+    let named = settings.attributes.iter().any(|(name, _)| name == PROJECT);
+    if let (Some(project), false) = (project, named) {
+        settings.attributes.push((PROJECT.to_owned(), project));
+    }
+    Traces::start(&settings, metrics.clone())
 }
 
 /// Memory for photos, now that the network is loaded and its own share is known.

@@ -10,14 +10,19 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use futures::StreamExt;
+use opentelemetry::trace::SpanKind;
 
-use super::{Context, EffectArgs, OutputArgs, ends, progress_bar};
-use crate::config::{IngressKind, QueueArgs};
-use crate::error::Class;
-use crate::ingress::{JobPublisher, OutgoingMessage, ResultStream};
+use super::{Context, EffectArgs, OutputArgs, ends, progress_bar, traces};
+use crate::config::{CallerArgs, IngressKind, QueueArgs, TraceArgs};
+use crate::error::{Class, Error};
+use crate::ingress::{JobPublisher, OutgoingMessage, ResultStream, local, pubsub};
 use crate::job::{Job, JobResult, Status};
 use crate::object::{ObjectName, ObjectRef};
 use crate::store::Store;
+use crate::telemetry::attribute::{self, number, text};
+use crate::telemetry::context::TraceContext;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{Beginning, Traces};
 
 /// Messages that may be on their way at once: enough for the client to batch.
 const IN_FLIGHT: usize = 256;
@@ -79,6 +84,10 @@ pub struct PublishCmd {
     effects: EffectArgs,
     #[command(flatten)]
     queue: QueueArgs,
+    #[command(flatten)]
+    traces: TraceArgs,
+    #[command(flatten)]
+    caller: CallerArgs,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -100,6 +109,8 @@ impl PublishCmd {
             "--destination is for a single job, and there are {}",
             jobs.len()
         );
+        let project = self.queue.project.clone().filter(|p| !p.is_empty());
+        let traces = traces(&self.traces, &Metrics::new(), project)?;
         let publisher = ends::publisher(&self.queue, &self.topic).await?;
         // Followed from before the first job is published, so that no result is missed.
         let results = if self.wait {
@@ -111,7 +122,11 @@ impl PublishCmd {
         for job in &jobs {
             waiting.insert(job.id());
         }
-        self.publish(context, &jobs, publisher).await?;
+        let published = self
+            .publish_traced(context, &jobs, publisher, &traces)
+            .await;
+        traces.finish().await;
+        published?;
         let Some(mut results) = results else {
             return Ok(ExitCode::SUCCESS);
         };
@@ -128,11 +143,60 @@ impl PublishCmd {
         })
     }
 
+    /// Publishes under a span of its own where traces are on, which the jobs' spans become children
+    /// of; else under the caller's, if it told one.
+    async fn publish_traced(
+        &self,
+        context: &Context,
+        jobs: &[Job],
+        publisher: Arc<dyn JobPublisher>,
+        traces: &Traces,
+    ) -> anyhow::Result<()> {
+        let caller = self.caller.context();
+        let spans = traces.begin(|| self.beginning(jobs.len(), caller.clone()));
+        let trace = spans.context().or(caller);
+        if let Some(trace) = &trace {
+            tracing::info!(trace_id = trace.trace_id(), "the jobs belong to a trace");
+        }
+        let attributes = trace.map(|trace| trace.attributes()).unwrap_or_default();
+        let published = self.publish(context, jobs, publisher, &attributes).await;
+        if let Some(error) = published
+            .as_ref()
+            .err()
+            .and_then(|error| error.downcast_ref::<Error>())
+        {
+            spans.fail(error);
+        }
+        published
+    }
+
+    /// The span over a publication, after OpenTelemetry's conventions for messaging.
+    fn beginning(&self, jobs: usize, parent: Option<TraceContext>) -> Beginning {
+        let (system, destination) = match self.queue.ingress {
+            IngressKind::Local => (local::SYSTEM, local::SYSTEM),
+            IngressKind::PubSub | IngressKind::Push => (pubsub::SYSTEM, self.topic.as_str()),
+        };
+        let short = destination.rsplit('/').next().unwrap_or(destination);
+        Beginning {
+            name: format!("send {short}"),
+            kind: SpanKind::Producer,
+            parent,
+            attributes: vec![
+                text(attribute::MESSAGING_SYSTEM, system),
+                text(attribute::MESSAGING_OPERATION_NAME, "send"),
+                text(attribute::MESSAGING_OPERATION_TYPE, "send"),
+                text(attribute::MESSAGING_DESTINATION, destination),
+                number(attribute::JOBS, jobs as u64),
+            ],
+        }
+    }
+
     async fn publish(
         &self,
         context: &Context,
         jobs: &[Job],
         publisher: Arc<dyn JobPublisher>,
+        attributes: &BTreeMap<String, String>,
     ) -> anyhow::Result<()> {
         let bar = progress_bar(context, jobs.len() as u64, "publish");
         let mut sent = futures::stream::iter(jobs)
@@ -141,7 +205,7 @@ impl PublishCmd {
                 async move {
                     let message = OutgoingMessage {
                         data: serde_json::to_vec(job)?.into(),
-                        attributes: BTreeMap::new(),
+                        attributes: attributes.clone(),
                         ordering_key: String::new(),
                     };
                     let id = publisher.publish(message).await?;

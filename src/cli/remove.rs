@@ -21,6 +21,7 @@ use crate::object::ObjectName;
 use crate::pipeline::cutout::{Charged, Cutter, Order};
 use crate::pipeline::encode::Encoded;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spent::Spent;
 
 /// File names that are taken for photos when a folder is given; a file named on the command
 /// line is always taken. What a file really is, its content decides.
@@ -210,13 +211,13 @@ async fn cut(cutter: &Cutter, task: &Task, rules: &Rules, background: Option<Byt
         ([], Some(_)) => &Effect::ALL,
         (effects, _) => effects,
     };
-    let (mut cut, mut spent) = cutter
-        .cut(Order {
-            background: background.map(free),
-            effects,
-            ..Order::new(free(bytes.into()), &rules.output, deadline)
-        })
-        .await?;
+    let order = Order {
+        background: background.map(free),
+        effects,
+        ..Order::new(free(bytes.into()), &rules.output, deadline)
+    };
+    let mut spent = Spent::default();
+    let mut cut = cutter.cut(order, &mut spent).await?;
     let params = EffectParams::default();
     for (effect, to) in targets {
         let encoded = cutter

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ends::{self, Ends};
-use super::{Context, door, photo_bytes, start_engine, watch};
-use crate::config::{HttpArgs, LimitArgs, ModelArgs, PushArgs, QueueArgs, WorkerArgs};
+use super::{Context, door, photo_bytes, start_engine, traces, watch};
+use crate::config::{HttpArgs, LimitArgs, ModelArgs, PushArgs, QueueArgs, TraceArgs, WorkerArgs};
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Code, Error, Result};
 use crate::ingress::http::cache::Cache;
@@ -27,6 +27,7 @@ use crate::store::Store;
 use crate::telemetry::labels::StartPhase;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::process;
+use crate::telemetry::traces::Traces;
 use crate::worker::Worker;
 
 /// Shown under `cutout worker --help`.
@@ -62,6 +63,8 @@ pub struct WorkerCmd {
     limits: LimitArgs,
     #[command(flatten)]
     http: HttpArgs,
+    #[command(flatten)]
+    traces: TraceArgs,
 }
 
 impl WorkerCmd {
@@ -98,6 +101,7 @@ impl WorkerCmd {
         .filter(|(wrong, _)| *wrong)
         .map(|(_, what)| what.to_owned())
         .chain(door::problems(&self.queue, worker, &self.push, limits))
+        .chain(self.traces.problems())
         .collect();
         if !wrong.is_empty() {
             return Err(Error::new(Code::ConfigInvalid, wrong.join("; ")));
@@ -119,6 +123,7 @@ impl WorkerCmd {
         let begun = configuring.checked_sub(before).unwrap_or(configuring);
         let (_, plan) = self.check()?;
         let metrics = Metrics::new();
+        let traces = traces(&self.traces, &metrics, self.project())?;
         let reasons: Vec<_> = SkipReason::ALL
             .iter()
             .map(|reason| reason.as_str())
@@ -139,6 +144,7 @@ impl WorkerCmd {
                 self.http.settings(),
                 side.clone(),
                 metrics.clone(),
+                traces.clone(),
                 requests,
                 give_up,
             )
@@ -161,6 +167,7 @@ impl WorkerCmd {
                 pushed,
                 side.clone(),
                 metrics,
+                traces,
                 api,
                 stop,
                 shutdown,
@@ -193,6 +200,7 @@ impl WorkerCmd {
         pushed: Option<PushIngress>,
         side: Arc<SideState>,
         metrics: Metrics,
+        traces: Traces,
         api: Option<Arc<Api>>,
         stop: CancellationToken,
         shutdown: Shutdown,
@@ -269,13 +277,19 @@ impl WorkerCmd {
             give_up: shutdown.give_up,
             side,
             metrics,
+            traces: traces.clone(),
         };
         let ended = worker.run(ingress, stop).await;
         // ONNX Runtime's own threads must not meet the end of the process inside a run, but one
         // that is stuck is not waited for.
-        if !matches!(&ended, Err(error) if error.code() == Code::EngineStuck) {
-            pulse.idle(ENGINE_PATIENCE).await;
-        }
+        let stuck = matches!(&ended, Err(error) if error.code() == Code::EngineStuck);
+        let patience = if stuck {
+            Duration::ZERO
+        } else {
+            ENGINE_PATIENCE
+        };
+        // At once, so that both together take no longer than either.
+        tokio::join!(pulse.idle(patience), traces.finish());
         if pulse.busy_for().is_some() {
             end_at_last();
         }

@@ -70,7 +70,9 @@ pub struct Inference {
     pub waited: Duration,
     /// The run itself.
     pub ran: Duration,
-    /// Photos in the run; told to one of them, so that a run is counted once.
+    /// Photos in the run.
+    pub batch: usize,
+    /// The same; told to one of them, so that a run is counted once.
     pub run_of: Option<usize>,
 }
 

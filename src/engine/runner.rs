@@ -221,6 +221,7 @@ fn answer_all(
         Counted::Once(count) => Some(count),
         Counted::Each => None,
     };
+    let size = once.unwrap_or(1);
     let mut fatal = None;
     for (begun, outcome) in batch.into_iter().zip(outcomes) {
         if let Err(error) = &outcome.matte
@@ -245,6 +246,7 @@ fn answer_all(
             matte,
             waited,
             ran: outcome.ran,
+            batch: size,
             run_of,
         });
         let told = answer.is_ok();

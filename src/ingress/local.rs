@@ -19,13 +19,14 @@ use crate::error::{Class, Code, Error, Result};
 use crate::ingress::{Egress, JobPublisher, Message, OutgoingMessage, ResultStream, dead_letter};
 use crate::job::JobResult;
 use crate::object::Generation;
+use crate::telemetry::context::TraceContext;
 
 mod consumer;
 mod morgue;
 mod owner;
 mod schema;
 
-pub use consumer::{LocalIngress, LocalIngressConfig};
+pub use consumer::{LocalIngress, LocalIngressConfig, SYSTEM};
 pub use morgue::LocalMorgue;
 
 /// How often waiting sides look for what other processes wrote. One indexed look-up costs some
@@ -285,7 +286,12 @@ impl JobPublisher for LocalQueue {
 
 #[async_trait]
 impl Egress for LocalQueue {
-    async fn publish_result(&self, result: &JobResult) -> Result<()> {
+    /// Local results are rows without attributes: who follows them is on this machine and has asked.
+    async fn publish_result(
+        &self,
+        result: &JobResult,
+        _trace: Option<&TraceContext>,
+    ) -> Result<()> {
         let result = result.clone();
         self.call("take a result", move |connection| {
             insert_result(connection, &result)

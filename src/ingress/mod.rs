@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::error::{Code, Error, Result};
 use crate::job::JobResult;
+use crate::telemetry::context::TraceContext;
 
 pub mod dead_letter;
 pub mod http;
@@ -68,6 +69,23 @@ pub struct Delivery {
     pub lease: Box<dyn Lease>,
 }
 
+/// What deliveries come from, in the words of OpenTelemetry's messaging conventions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The kind of queue: `gcp_pubsub`, or one of our own.
+    pub system: &'static str,
+    /// The subscription's full name, where there are subscriptions.
+    pub subscription: Option<String>,
+}
+
+impl Source {
+    /// Its short name, for people.
+    pub fn name(&self) -> &str {
+        let name = self.subscription.as_deref().unwrap_or(self.system);
+        name.rsplit('/').next().unwrap_or(name)
+    }
+}
+
 /// Told of every message that a queue itself moved to the dead letters, after that is durable.
 pub type BurialHook = Box<dyn Fn(Code) + Send + Sync>;
 
@@ -76,6 +94,9 @@ pub type BurialHook = Box<dyn Fn(Code) + Send + Sync>;
 pub trait Ingress: Send {
     /// `local`, `pubsub` or `push`: a metric label and a word in logs.
     fn name(&self) -> &'static str;
+
+    /// What the deliveries come from, as spans name it.
+    fn source(&self) -> Source;
 
     /// From now on `told` hears of the messages that this consumer moves to the dead letters by
     /// itself, because they were delivered too often. The first hook given stays.
@@ -97,8 +118,9 @@ pub trait Ingress: Send {
 /// Where results and dead letters go.
 #[async_trait]
 pub trait Egress: Send + Sync {
-    /// Publishes a result; durable when this returns.
-    async fn publish_result(&self, result: &JobResult) -> Result<()>;
+    /// Publishes a result; durable when this returns. `trace` goes with it, where the queue's
+    /// results have attributes, so that who reads it can go on with the trace.
+    async fn publish_result(&self, result: &JobResult, trace: Option<&TraceContext>) -> Result<()>;
 
     /// Sends a message that can never succeed to the dead letters, with the reason in its
     /// attributes (`cutout-error-code`, `cutout-error-class`, `cutout-error-message`,

@@ -12,6 +12,7 @@ use google_cloud_gax::error::rpc;
 use crate::error::{Code, Error, Result};
 use crate::ingress::{Egress, JobPublisher, Message, OutgoingMessage, ResultStream, dead_letter};
 use crate::job::JobResult;
+use crate::telemetry::context::TraceContext;
 
 mod clients;
 mod consumer;
@@ -42,6 +43,9 @@ pub fn pulled_messages(answer: serde_json::Value) -> Result<Vec<Message>> {
     })?;
     Ok(pulled.into_iter().map(|pulled| pulled.message).collect())
 }
+
+/// What OpenTelemetry calls Pub/Sub.
+pub const SYSTEM: &str = "gcp_pubsub";
 
 /// How long questions about topics and subscriptions are tried again. They are asked at start,
 /// where a wrong host should be reported while somebody is looking, and for /health.
@@ -282,7 +286,7 @@ impl PubSub {
 
 #[async_trait]
 impl Egress for PubSub {
-    async fn publish_result(&self, result: &JobResult) -> Result<()> {
+    async fn publish_result(&self, result: &JobResult, trace: Option<&TraceContext>) -> Result<()> {
         let clients = self.clients();
         let Some(results) = &clients.results else {
             return Ok(());
@@ -296,8 +300,8 @@ impl Egress for PubSub {
         })?;
         let message = OutgoingMessage {
             data: data.into(),
+            attributes: trace.map(TraceContext::attributes).unwrap_or_default(),
             ordering_key: result.job_id.clone(),
-            ..OutgoingMessage::default()
         };
         self.publish_to(results, message, &clients).await.map(drop)
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use opentelemetry::KeyValue;
 
 use super::budget::{Budget, Share};
 use super::compose::Picture;
 use super::cpu::CpuPool;
-use super::decode::{self, Limits, Photo};
+use super::decode::{self, Header, Limits, Photo, SourceFormat};
 use super::encode::{self, Encoded};
 use super::{compose, effects, matte, preprocess};
 use crate::crash::crash_point;
@@ -16,8 +17,10 @@ use crate::effect::{Effect, EffectParams};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::job::{Kind, Output};
+use crate::telemetry::attribute::{self, number, text};
 use crate::telemetry::labels::Stage;
 use crate::telemetry::metrics::{Metrics, NetworkLabels};
+use crate::telemetry::spent::Spent;
 
 /// What turns photos into cut-outs, shared by all jobs. Cheap to clone.
 #[derive(Clone)]
@@ -40,23 +43,6 @@ pub struct Charged {
     pub bytes: Bytes,
     /// Given back when the last file that it pays for is dropped; `None` where nobody counts.
     pub paid: Option<Arc<Share>>,
-}
-
-/// Where the time of one photo went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// Waiting for memory, a core or the engine.
-    pub wait: Duration,
-    /// Decoding, and preparing the network's input.
-    pub decode: Duration,
-    /// The network.
-    pub infer: Duration,
-    /// Matte to full size, composition.
-    pub compose: Duration,
-    /// Effects.
-    pub effects: Duration,
-    /// Encoding.
-    pub encode: Duration,
 }
 
 /// What is to be cut out, and how.
@@ -108,38 +94,23 @@ impl Cut {
     }
 }
 
-impl Spent {
-    /// By stages, without those that there was nothing to do in.
-    pub fn stages(&self) -> impl Iterator<Item = (Stage, Duration)> {
-        [
-            (Stage::Wait, self.wait),
-            (Stage::Decode, self.decode),
-            (Stage::Infer, self.infer),
-            (Stage::Compose, self.compose),
-            (Stage::Effects, self.effects),
-            (Stage::Encode, self.encode),
-        ]
-        .into_iter()
-        .filter(|(_, took)| !took.is_zero())
-    }
-}
-
 impl Cutter {
     /// Cuts out one photo and encodes it.
     pub async fn cut_out(&self, order: Order<'_>) -> Result<(Encoded, Spent)> {
         let (output, watch) = (order.output, order.watch);
-        let (cut, mut spent) = self.cut(order).await?;
+        let mut spent = Spent::default();
+        let cut = self.cut(order, &mut spent).await?;
         watch(Stage::Encode);
         let encoded = self.encode(cut, output, &mut spent).await?;
         Ok((encoded, spent))
     }
 
-    /// Cuts out one photo.
+    /// Cuts out one photo. Where the time goes, goes to `spent`.
     ///
     /// Memory is taken before the first pixel is decoded, by what the header says, and given
     /// back when the finished file is all that is left. Cancel-safe: a dropped future gives its
     /// memory back as soon as the pixels it was working on are gone.
-    pub async fn cut(&self, order: Order<'_>) -> Result<(Cut, Spent)> {
+    pub async fn cut(&self, order: Order<'_>, spent: &mut Spent) -> Result<Cut> {
         let Order {
             file,
             background,
@@ -148,9 +119,9 @@ impl Cutter {
             deadline,
             watch,
         } = order;
-        let mut spent = Spent::default();
         let limits = self.limits;
-        let header = decode::sniff(&file.bytes, &limits)?;
+        let header = self.sniff(&file.bytes, spent)?;
+        let (format, pixels) = (header.format, header.pixels());
         let (width, height) = header.upright_size();
         let mut needed = self.engine.info().manifest.tensor_bytes()
             + header.decode_bytes()
@@ -166,37 +137,48 @@ impl Cutter {
         };
 
         let waiting = self.metrics.waiting_guard(Stage::Decode);
-        let share = self.memory(needed, deadline, &mut spent).await?;
+        let share = self.memory(needed, deadline, spent).await?;
 
         watch(Stage::Decode);
         let coming = self.engine.announce();
         let manifest = self.engine.info().manifest.clone();
         let held = Arc::clone(&share);
-        let ((photo, tensor, took), waited) = self
-            .cpu
-            .run(waiting, move || {
-                let _held = held;
-                let begun = Instant::now();
-                let photo = decode::decode(&file.bytes, &header, &limits)?;
-                crash_point!("photo_decoded");
-                drop(file);
-                let tensor = preprocess::to_tensor(&photo, &manifest.input, &manifest.resize)?;
-                Ok((photo, tensor, begun.elapsed()))
-            })
+        let decoding = move || {
+            let _held = held;
+            let photo = decode::decode(&file.bytes, &header, &limits)?;
+            crash_point!("photo_decoded");
+            drop(file);
+            let tensor = preprocess::to_tensor(&photo, &manifest.input, &manifest.resize)?;
+            Ok((photo, tensor))
+        };
+        let ((photo, tensor), ran) = self
+            .on_pool(Stage::Decode, waiting, spent, decoding)
             .await?;
-        spent.wait += waited;
-        spent.decode = took;
+        spent.add(Stage::Decode, ran.begun, ran.took, || {
+            of_photo(format, pixels)
+        });
 
         watch(Stage::Infer);
         let waiting = self.metrics.waiting_guard(Stage::Infer);
         let paid = Box::new(Arc::clone(&share));
+        let asked = Instant::now();
         let inference = self.engine.infer(tensor, Box::new(waiting), paid);
         drop(coming);
-        let inference = inference.await?;
+        let inference = inference
+            .await
+            .inspect_err(|error| spent.failed(Stage::Infer, asked, asked.elapsed(), error))?;
         crash_point!("matte_inferred");
-        spent.wait += inference.waited;
-        spent.infer = inference.ran;
         let info = self.engine.info();
+        spent.add(Stage::Wait, asked, inference.waited, Vec::new);
+        let began = asked + inference.waited;
+        spent.add(Stage::Infer, began, inference.ran, || {
+            vec![
+                text(attribute::MODEL, &info.manifest.name),
+                text(attribute::PROVIDER, info.provider.as_str()),
+                text(attribute::PRECISION, info.precision.as_str()),
+                number(attribute::BATCH_SIZE, inference.batch as u64),
+            ]
+        });
         if let Some(batch) = inference.run_of {
             let network = NetworkLabels {
                 model: &info.manifest.name,
@@ -211,63 +193,60 @@ impl Cutter {
         let output = output.clone();
         let needs_cutout = !effects.is_empty();
         let held = Arc::clone(&share);
-        let ((picture, cutout, took), waited) = self
-            .cpu
-            .run(self.metrics.waiting_guard(Stage::Compose), move || {
-                let _held = held;
-                let begun = Instant::now();
-                let mut matte = inference.matte;
-                matte::finish(&mut matte, &manifest.output)?;
-                let (width, height) = (photo.width, photo.height);
-                let resize = manifest.output.resize;
-                let alpha = matte::to_full_size(&matte, width, height, resize, &output);
-                let background = match background {
-                    Some((file, header)) => {
-                        Some(decode::decode(&file.bytes, &header, &limits).map_err(of_background)?)
-                    }
-                    None => None,
-                };
-                let apart = needs_cutout && *output.effective_kind() != Kind::Rgba;
-                let cutout = if apart {
-                    let output = as_cutout(&output);
-                    let (photo, alpha) = (photo.clone(), alpha.clone());
-                    Some(compose::compose(photo, alpha, &output, None)?)
-                } else {
-                    None
-                };
-                let picture = compose::compose(photo, alpha, &output, background.as_ref())?;
-                drop::<Option<Photo>>(background);
-                crash_point!("picture_composed");
-                Ok((Arc::new(picture), cutout, begun.elapsed()))
-            })
+        let kind = output.effective_kind().clone();
+        let composing = move || {
+            let _held = held;
+            let mut matte = inference.matte;
+            matte::finish(&mut matte, &manifest.output)?;
+            let (width, height) = (photo.width, photo.height);
+            let resize = manifest.output.resize;
+            let alpha = matte::to_full_size(&matte, width, height, resize, &output);
+            let background = match background {
+                Some((file, header)) => {
+                    Some(decode::decode(&file.bytes, &header, &limits).map_err(of_background)?)
+                }
+                None => None,
+            };
+            let apart = needs_cutout && *output.effective_kind() != Kind::Rgba;
+            let cutout = if apart {
+                let output = as_cutout(&output);
+                let (photo, alpha) = (photo.clone(), alpha.clone());
+                Some(compose::compose(photo, alpha, &output, None)?)
+            } else {
+                None
+            };
+            let picture = compose::compose(photo, alpha, &output, background.as_ref())?;
+            drop::<Option<Photo>>(background);
+            crash_point!("picture_composed");
+            Ok((Arc::new(picture), cutout))
+        };
+        let waiting = self.metrics.waiting_guard(Stage::Compose);
+        let ((picture, cutout), ran) = self
+            .on_pool(Stage::Compose, waiting, spent, composing)
             .await?;
-        spent.wait += waited;
-        spent.compose = took;
+        spent.add(Stage::Compose, ran.begun, ran.took, || {
+            vec![text(attribute::KIND, kind.to_string())]
+        });
         let cutout = match cutout {
             Some(cutout) => Some(Arc::new(cutout)),
             None => needs_cutout.then(|| Arc::clone(&picture)),
         };
-        let cut = Cut {
+        Ok(Cut {
             picture,
             cutout,
             paid: share,
-        };
-        Ok((cut, spent))
+        })
     }
 
     /// The picture that was asked for as a file. Memory is given back when it is done.
     pub async fn encode(&self, cut: Cut, output: &Output, spent: &mut Spent) -> Result<Encoded> {
         let output = output.clone();
-        let ((encoded, took), waited) = self
-            .cpu
-            .run(self.metrics.waiting_guard(Stage::Encode), move || {
-                let begun = Instant::now();
-                let encoded = encode::encode(&cut.picture, &output)?;
-                Ok((encoded, begun.elapsed()))
-            })
+        let waiting = self.metrics.waiting_guard(Stage::Encode);
+        let encoding = move || encode::encode(&cut.picture, &output);
+        let (encoded, ran) = self
+            .on_pool(Stage::Encode, waiting, spent, encoding)
             .await?;
-        spent.wait += waited;
-        spent.encode += took;
+        spent.add(Stage::Encode, ran.begun, ran.took, || of_file(&encoded));
         Ok(encoded)
     }
 
@@ -285,25 +264,32 @@ impl Cutter {
         let cutout = cut.kept_cutout()?;
         let (params, output) = (*params, as_cutout(output));
         let held = Arc::clone(&cut.paid);
-        let ((encoded, applied, took), waited) = self
-            .cpu
-            .run(self.metrics.waiting_guard(Stage::Effects), move || {
-                let _held = held;
-                let begun = Instant::now();
-                let picture = match effect {
-                    Effect::Color => cutout,
-                    _ => Arc::new(effects::apply(effect, &params, &cutout)?),
-                };
-                let applied = begun.elapsed();
-                let begun = Instant::now();
-                let encoded = encode::encode(&picture, &output)?;
-                crash_point!("effect_encoded");
-                Ok((encoded, applied, begun.elapsed()))
-            })
+        let applying = move || {
+            let _held = held;
+            let begun = Instant::now();
+            let picture = match effect {
+                Effect::Color => cutout,
+                _ => Arc::new(effects::apply(effect, &params, &cutout)?),
+            };
+            let applied = begun.elapsed();
+            let encoded = encode::encode(&picture, &output)?;
+            crash_point!("effect_encoded");
+            Ok((encoded, applied))
+        };
+        let waiting = self.metrics.waiting_guard(Stage::Effects);
+        let ((encoded, applied), ran) = self
+            .on_pool(Stage::Effects, waiting, spent, applying)
             .await?;
-        spent.wait += waited;
-        spent.effects += applied;
-        spent.encode += took;
+        spent.add(Stage::Effects, ran.begun, applied, || {
+            vec![text(attribute::EFFECT, effect.as_str())]
+        });
+        let encoding = ran.begun + applied;
+        spent.add(
+            Stage::Encode,
+            encoding,
+            ran.took.saturating_sub(applied),
+            || of_file(&encoded),
+        );
         Ok(encoded)
     }
 
@@ -335,31 +321,70 @@ impl Cutter {
         spent: &mut Spent,
     ) -> Result<Cut> {
         let limits = self.limits;
-        let header = decode::sniff(&file.bytes, &limits)?;
+        let header = self.sniff(&file.bytes, spent)?;
+        let (format, pixels) = (header.format, header.pixels());
         let (width, height) = header.upright_size();
         let needed = header.decode_bytes() + effects_bytes(width, height, output, effects);
         let waiting = self.metrics.waiting_guard(Stage::Decode);
         let paid = self.memory(needed, deadline, spent).await?;
         let held = Arc::clone(&paid);
-        let ((picture, took), waited) = self
-            .cpu
-            .run(waiting, move || {
-                let _held = held;
-                let begun = Instant::now();
-                let photo = decode::decode(&file.bytes, &header, &limits)?;
-                drop(file);
-                let opaque = vec![u8::MAX; photo.pixels()];
-                let picture = compose::compose(photo, opaque, &Output::default(), None)?;
-                Ok((Arc::new(picture), begun.elapsed()))
-            })
+        let decoding = move || {
+            let _held = held;
+            let photo = decode::decode(&file.bytes, &header, &limits)?;
+            drop(file);
+            let opaque = vec![u8::MAX; photo.pixels()];
+            let picture = compose::compose(photo, opaque, &Output::default(), None)?;
+            Ok(Arc::new(picture))
+        };
+        let (picture, ran) = self
+            .on_pool(Stage::Decode, waiting, spent, decoding)
             .await?;
-        spent.wait += waited;
-        spent.decode += took;
+        spent.add(Stage::Decode, ran.begun, ran.took, || {
+            of_photo(format, pixels)
+        });
         Ok(Cut {
             cutout: Some(Arc::clone(&picture)),
             picture,
             paid,
         })
+    }
+
+    /// What a file says of itself; a file that is refused failed at its decoding.
+    fn sniff(&self, file: &Bytes, spent: &mut Spent) -> Result<Header> {
+        let begun = Instant::now();
+        decode::sniff(file, &self.limits)
+            .inspect_err(|error| spent.failed(Stage::Decode, begun, begun.elapsed(), error))
+    }
+
+    /// Works on a stage in the pool. The wait for it goes to `spent`, and so does its failure; its
+    /// time is the caller's to enter.
+    async fn on_pool<T: Send + 'static>(
+        &self,
+        stage: Stage,
+        waiting: impl Send,
+        spent: &mut Spent,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<(T, Ran)> {
+        let asked = Instant::now();
+        let timed = move || {
+            let begun = Instant::now();
+            let outcome = work();
+            let took = begun.elapsed();
+            Ok((outcome, Ran { begun, took }))
+        };
+        let ((outcome, ran), waited) = self
+            .cpu
+            .run(waiting, timed)
+            .await
+            .inspect_err(|error| spent.failed(stage, asked, asked.elapsed(), error))?;
+        spent.add(Stage::Wait, asked, waited, Vec::new);
+        match outcome {
+            Ok(outcome) => Ok((outcome, ran)),
+            Err(error) => {
+                spent.failed(stage, ran.begun, ran.took, &error);
+                Err(error)
+            }
+        }
     }
 
     async fn memory(
@@ -371,18 +396,42 @@ impl Cutter {
         let asked = Instant::now();
         let share = tokio::time::timeout_at(deadline.into(), self.memory.take(needed))
             .await
-            .map_err(|_| {
-                Error::new(
+            .unwrap_or_else(|_elapsed| {
+                Err(Error::new(
                     Code::OutOfBudget,
                     format!(
                         "no {} MiB of memory became free before the job's deadline; it is tried again",
                         needed >> 20
                     ),
-                )
-            })??;
-        spent.wait += asked.elapsed();
+                ))
+            })
+            .inspect_err(|error| spent.failed(Stage::Wait, asked, asked.elapsed(), error))?;
+        spent.add(Stage::Wait, asked, asked.elapsed(), Vec::new);
         Ok(Arc::new(share))
     }
+}
+
+/// When something ran in the pool.
+#[derive(Clone, Copy)]
+struct Ran {
+    begun: Instant,
+    took: Duration,
+}
+
+/// What a span says of a photo.
+fn of_photo(format: SourceFormat, pixels: u64) -> Vec<KeyValue> {
+    vec![
+        text(attribute::FORMAT, format.as_str()),
+        number(attribute::PIXELS, pixels),
+    ]
+}
+
+/// What a span says of a finished file.
+fn of_file(encoded: &Encoded) -> Vec<KeyValue> {
+    vec![
+        text(attribute::FORMAT, encoded.content_type),
+        number(attribute::BYTES, encoded.bytes.len() as u64),
+    ]
 }
 
 /// The same picture's cut-out: what effects start from, whatever else was asked for.

@@ -17,8 +17,11 @@ use crate::error::{Code, Error, Result};
 use crate::job::{Job, JobResult, MARKER, ModelUsed, OutputObject, Status, Timings, VERSION};
 use crate::object::ObjectRef;
 use crate::store::{ObjectMeta, Store};
+use crate::telemetry::attribute::{self, number};
 use crate::telemetry::labels::Stage;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spent::Spent;
+use crate::telemetry::traces::Spans;
 use admit::{Admitted, Policy};
 use budget::{Budget, Share};
 use cutout::{Charged, Cutter, Order};
@@ -62,7 +65,7 @@ pub struct Pipeline {
 }
 
 /// How a delivery of a job came here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Arrival {
     /// Which delivery this is, from 1.
     pub attempt: u32,
@@ -70,6 +73,8 @@ pub struct Arrival {
     pub queued: Duration,
     /// Whether a storage notification asked for it rather than a publisher.
     pub notified: bool,
+    /// The span that the stages become children of.
+    pub spans: Spans,
 }
 
 impl Pipeline {
@@ -82,28 +87,35 @@ impl Pipeline {
     pub async fn run(&self, job: Job, arrival: Arrival) -> Result<Option<JobResult>> {
         let begun = Instant::now();
         let deadline = begun + self.job_timeout;
-        match tokio::time::timeout_at(deadline.into(), self.walk(job, arrival, begun, deadline))
+        let mut spent = Spent::new(arrival.spans.clone());
+        let walk = self.walk(job, &arrival, begun, deadline, &mut spent);
+        let answer = tokio::time::timeout_at(deadline.into(), walk)
             .await
-        {
-            Ok(answer) => answer,
-            Err(_) => Err(Error::new(
-                Code::DeadlineExceeded,
-                format!(
-                    "the job took longer than {}; it is tried again",
-                    humantime::format_duration(self.job_timeout)
-                ),
-            )),
+            .unwrap_or_else(|_elapsed| {
+                Err(Error::new(
+                    Code::DeadlineExceeded,
+                    format!(
+                        "the job took longer than {}; it is tried again",
+                        humantime::format_duration(self.job_timeout)
+                    ),
+                ))
+            });
+        if let Err(error) = &answer {
+            spent.fail(error);
         }
+        spent.book(&self.metrics);
+        answer
     }
 
     async fn walk(
         &self,
         job: Job,
-        arrival: Arrival,
+        arrival: &Arrival,
         begun: Instant,
         deadline: Instant,
+        spent: &mut Spent,
     ) -> Result<Option<JobResult>> {
-        let mut clock = Clock::new(&self.metrics, arrival.queued);
+        spent.begin(Stage::Admit);
         let admitted = self.policy.admit(job)?;
 
         // Both ends at once: is the photo there, and is the work perhaps done already?
@@ -126,16 +138,17 @@ impl Pipeline {
             .zip(present)
             .map(|(target, present)| target.standing(present, &key, admitted.overwrite))
             .collect::<Result<Vec<_>>>()?;
+        spent.end(Vec::new);
         if let Some(outputs) = all_ours(&standings) {
-            let timings = clock.stop(begun);
+            let timings = timings(spent, arrival, begun);
             let status = Status::Duplicate;
             return Ok(Some(
                 self.answer(&admitted, pinned, status, outputs, timings, arrival),
             ));
         }
-        clock.lap(Stage::Admit);
         crash_point!("job_admitted");
 
+        spent.begin(Stage::Download);
         let backdrop = match &admitted.background {
             Some(object) => Some((object, self.store.stat(object).await?)),
             None => None,
@@ -154,19 +167,17 @@ impl Pipeline {
             None => None,
         };
         drop(paid);
-        clock.lap(Stage::Download);
+        spent.end(|| vec![number(attribute::BYTES, bytes)]);
         crash_point!("photo_downloaded");
 
         let effects: Vec<_> = admitted.effects.iter().map(|(effect, _)| *effect).collect();
         let output = &admitted.job.output;
-        let (mut cut, mut spent) = self
-            .cutter
-            .cut(Order {
-                background,
-                effects: &effects,
-                ..Order::new(file, output, deadline)
-            })
-            .await?;
+        let order = Order {
+            background,
+            effects: &effects,
+            ..Order::new(file, output, deadline)
+        };
+        let mut cut = self.cutter.cut(order, spent).await?;
 
         let writing = Writing {
             admitted: &admitted,
@@ -185,30 +196,29 @@ impl Pipeline {
             };
             let encoded = self
                 .cutter
-                .effect(&mut cut, effect, &params, output, &mut spent)
+                .effect(&mut cut, effect, &params, output, spent)
                 .await?;
-            clock.restart();
-            let written = self.write(target, encoded, *precondition, &writing).await?;
-            clock.lap(Stage::Upload);
+            let written = self
+                .write(target, encoded, *precondition, &writing, spent)
+                .await?;
             crash_point!("effect_written");
             status = written.or(status);
             outputs.push(written.output);
         }
         // The cut-out comes last: who finds it finds its effects too.
         if let Standing::Free(precondition) = main_standing {
-            let encoded = self.cutter.encode(cut, output, &mut spent).await?;
+            let encoded = self.cutter.encode(cut, output, spent).await?;
             crash_point!("output_encoded");
-            clock.restart();
-            let written = self.write(main, encoded, *precondition, &writing).await?;
-            clock.lap(Stage::Upload);
+            let written = self
+                .write(main, encoded, *precondition, &writing, spent)
+                .await?;
             crash_point!("output_written");
             status = written.or(status);
             outputs.insert(0, written.output);
         } else {
             outputs.splice(0..0, main_standing.ours());
         }
-        clock.spent(&spent);
-        let timings = clock.stop(begun);
+        let timings = timings(spent, arrival, begun);
         Ok(Some(self.answer(
             &admitted, pinned, status, outputs, timings, arrival,
         )))
@@ -296,7 +306,7 @@ impl Pipeline {
         status: Status,
         outputs: Vec<OutputObject>,
         timings_ms: Timings,
-        arrival: Arrival,
+        arrival: &Arrival,
     ) -> JobResult {
         let info = self.cutter.engine.info();
         JobResult {
@@ -319,58 +329,20 @@ impl Pipeline {
     }
 }
 
-/// Takes the time of each stage, for the result and for the metrics at once.
-struct Clock<'a> {
-    metrics: &'a Metrics,
-    last: Instant,
-    timings: Timings,
-}
-
-impl<'a> Clock<'a> {
-    fn new(metrics: &'a Metrics, queued: Duration) -> Self {
-        Self {
-            metrics,
-            last: Instant::now(),
-            timings: Timings {
-                queued: millis(queued),
-                ..Timings::default()
-            },
-        }
-    }
-
-    /// Ends a stage that began where the last one ended.
-    fn lap(&mut self, stage: Stage) {
-        let took = self.last.elapsed();
-        self.last = Instant::now();
-        self.metrics.stage(stage, took);
-        match stage {
-            Stage::Download => self.timings.download = millis(took),
-            Stage::Upload => self.timings.upload += millis(took),
-            _ => {}
-        }
-    }
-
-    /// What was spent since the last lap is booked elsewhere.
-    fn restart(&mut self) {
-        self.last = Instant::now();
-    }
-
-    /// Books the stages between download and upload.
-    fn spent(&mut self, spent: &cutout::Spent) {
-        for (stage, took) in spent.stages() {
-            self.metrics.stage(stage, took);
-        }
-        self.timings.wait = millis(spent.wait);
-        self.timings.decode = millis(spent.decode);
-        self.timings.infer = millis(spent.infer);
-        self.timings.compose = millis(spent.compose);
-        self.timings.effects = millis(spent.effects);
-        self.timings.encode = millis(spent.encode);
-    }
-
-    fn stop(mut self, begun: Instant) -> Timings {
-        self.timings.total = millis(begun.elapsed());
-        self.timings
+/// The account as results tell it.
+fn timings(spent: &Spent, arrival: &Arrival, begun: Instant) -> Timings {
+    let of = |stage| millis(spent.of(stage));
+    Timings {
+        queued: millis(arrival.queued),
+        download: of(Stage::Download),
+        wait: of(Stage::Wait),
+        decode: of(Stage::Decode),
+        infer: of(Stage::Infer),
+        compose: of(Stage::Compose),
+        effects: of(Stage::Effects),
+        encode: of(Stage::Encode),
+        upload: of(Stage::Upload),
+        total: millis(begun.elapsed()),
     }
 }
 

@@ -13,6 +13,9 @@ use crate::error::{Code, Error, Result};
 use crate::job::{MARKER, OutputObject, Status};
 use crate::object::{ObjectName, ObjectRef};
 use crate::store::{NewObject, ObjectMeta, Precondition, Written};
+use crate::telemetry::attribute::{self, number, text};
+use crate::telemetry::labels::Stage;
+use crate::telemetry::spent::Spent;
 use crate::version::VERSION;
 
 /// Pixels of a written object, so that a duplicate's result can tell them without decoding.
@@ -151,6 +154,21 @@ impl Pipeline {
 
     /// Writes one object, unless another delivery of the same job was faster.
     pub(super) async fn write(
+        &self,
+        target: &Target,
+        encoded: Encoded,
+        precondition: Precondition,
+        writing: &Writing<'_>,
+        spent: &mut Spent,
+    ) -> Result<Outcome> {
+        let (bytes, kind) = (encoded.bytes.len() as u64, target.kind.as_str());
+        spent.begin(Stage::Upload);
+        let outcome = self.put(target, encoded, precondition, writing).await?;
+        spent.end(|| vec![text(attribute::KIND, kind), number(attribute::BYTES, bytes)]);
+        Ok(outcome)
+    }
+
+    async fn put(
         &self,
         target: &Target,
         encoded: Encoded,

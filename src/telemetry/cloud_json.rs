@@ -42,8 +42,8 @@ const RESERVED: &[&str] = &[
 /// A [`Layer`] that writes each event as one line of Cloud Logging's structured JSON.
 ///
 /// Fields of the event and of the spans around it stand flat at the top level, the innermost
-/// winning. `trace_id` (32 hex digits) and `span_id` (16) become Cloud Logging's own fields,
-/// `labels.x` and `job_id` become labels, on which logs are indexed.
+/// winning. `trace_id` (32 hex digits), `span_id` (16) and `trace_sampled` become Cloud Logging's own
+/// fields, `labels.x` and `job_id` become labels, on which logs are indexed.
 pub struct CloudJson<W> {
     writer: W,
     project: Option<String>,
@@ -123,6 +123,7 @@ where
             span: span_name,
             trace: take_hex(&mut fields, "trace_id", 32).map(|id| self.trace_name(&id)),
             span_id: take_hex(&mut fields, "span_id", 16),
+            trace_sampled: take_flag(&mut fields, "trace_sampled"),
             labels: take_labels(&mut fields),
             source_location: source.location,
             fields: escape_reserved(fields),
@@ -164,6 +165,11 @@ struct Entry<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     span_id: Option<String>,
+    #[serde(
+        rename = "logging.googleapis.com/trace_sampled",
+        skip_serializing_if = "Option::is_none"
+    )]
+    trace_sampled: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -225,6 +231,13 @@ fn take_hex(fields: &mut Map<String, Value>, key: &str, digits: usize) -> Option
         Some(Value::String(text)) => Some(text),
         _ => None,
     }
+}
+
+/// Likewise.
+fn take_flag(fields: &mut Map<String, Value>, key: &str) -> Option<bool> {
+    let flag = fields.get(key)?.as_bool()?;
+    fields.remove(key);
+    Some(flag)
 }
 
 fn take_labels(fields: &mut Map<String, Value>) -> BTreeMap<String, String> {
@@ -403,9 +416,14 @@ mod tests {
     fn a_trace_id_links_the_line_to_its_trace_and_anything_else_stays_a_field() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
         let body = || {
-            tracing::info_span!("job", trace_id = trace, span_id = "00f067aa0ba902b7")
-                .in_scope(|| tracing::info!("x"));
-            tracing::info!(trace_id = "<none>", "x");
+            tracing::info_span!(
+                "job",
+                trace_id = trace,
+                span_id = "00f067aa0ba902b7",
+                trace_sampled = true
+            )
+            .in_scope(|| tracing::info!("x"));
+            tracing::info!(trace_id = "<none>", trace_sampled = "yes", "x");
             tracing::info!(trace_id = "4bf92f", "x");
         };
         let lines = logged(Some("perkie"), body);
@@ -417,7 +435,10 @@ mod tests {
             lines[0]["logging.googleapis.com/spanId"],
             "00f067aa0ba902b7"
         );
+        assert_eq!(lines[0]["logging.googleapis.com/trace_sampled"], true);
         assert_eq!(lines[0].get("trace_id"), None);
+        assert_eq!(lines[0].get("trace_sampled"), None);
+        assert_eq!(lines[1]["trace_sampled"], "yes");
         assert_eq!(lines[1]["trace_id"], "<none>");
         assert_eq!(lines[2]["trace_id"], "4bf92f");
         assert_eq!(logged(None, body)[0]["logging.googleapis.com/trace"], trace);

@@ -183,6 +183,18 @@ label! {
 }
 
 label! {
+    /// Why a span did not arrive.
+    SpanLoss {
+        /// As many wait to be sent as may.
+        QueueFull = "queue_full",
+        /// The collector did not take it, or not in time.
+        ExportFailed = "export_failed",
+        /// The process ended before it was sent.
+        Shutdown = "shutdown",
+    }
+}
+
+label! {
     /// Why a push from Pub/Sub was not let in, or let in and not worked on.
     PushRefusal {
         /// No bearer token.

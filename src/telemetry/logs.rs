@@ -173,15 +173,16 @@ pub fn check_filter(text: &str) -> Result<()> {
 /// Understands `LOG_LEVEL`.
 ///
 /// A bare level is meant for this program: below `info`, libraries stay at `info`, since the
-/// HTTP/2 and gRPC layers log every frame; ONNX Runtime reports its arenas at `info`.
+/// HTTP/2 and gRPC layers log every frame; ONNX Runtime reports its arenas at `info`; OpenTelemetry
+/// complains of every export that fails, which `telemetry::export` does once a minute.
 fn parse_directives(text: &str) -> Result<EnvFilter> {
     let text = text.trim();
     let directives = match level(text) {
-        Some(LevelFilter::INFO) => "info,ort=warn".to_owned(),
+        Some(LevelFilter::INFO) => "info,ort=warn,opentelemetry=off".to_owned(),
         Some(level @ (LevelFilter::DEBUG | LevelFilter::TRACE)) => {
-            format!("info,ort=warn,cutout={level}")
+            format!("info,ort=warn,opentelemetry=off,cutout={level}")
         }
-        Some(level) => level.to_string(),
+        Some(level) => format!("{level},opentelemetry=off"),
         None => {
             // `EnvFilter` reads a misspelt level as the name of a module, and would log nothing.
             let strange = text
@@ -238,6 +239,8 @@ mod tests {
                 tracing::debug!(target: "h2::codec", "theirs, debug");
                 tracing::info!(target: "h2::codec", "theirs, info");
                 tracing::info!(target: "ort::logging", "arena, info");
+                tracing::error!(target: "opentelemetry-otlp", "every export");
+                tracing::error!(target: "opentelemetry_sdk", "every batch");
             });
         });
         lines_of(&log)

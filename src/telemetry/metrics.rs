@@ -10,7 +10,8 @@ use prometheus::{
 };
 
 use super::labels::{
-    BudgetState, CacheOutcome, Component, Outcome, PushRefusal, RetryOp, Stage, StartPhase,
+    BudgetState, CacheOutcome, Component, Outcome, PushRefusal, RetryOp, SpanLoss, Stage,
+    StartPhase,
 };
 use crate::effect::Effect;
 use crate::error::{Class, Code, Error, Result};
@@ -58,6 +59,8 @@ struct Inner {
     push_refused: IntCounterVec,
     http_requests: IntCounterVec,
     http_request_seconds: HistogramVec,
+    spans_exported: IntCounter,
+    spans_lost: IntCounterVec,
     build_info: IntGaugeVec,
     component_up: IntGaugeVec,
 }
@@ -202,6 +205,15 @@ impl Metrics {
                 SECONDS,
                 &["route"],
             ),
+            spans_exported: new.counter(
+                "spans_exported_total",
+                "Spans that the collector of traces took.",
+            ),
+            spans_lost: new.counters(
+                "spans_lost_total",
+                "Spans that did not reach the collector of traces.",
+                &["reason"],
+            ),
             build_info: new.gauges(
                 "build_info",
                 "Always 1; what is running stands in the labels.",
@@ -238,6 +250,9 @@ impl Metrics {
         }
         for reason in PushRefusal::ALL {
             inner.push_refused.with_label_values(&[reason.as_str()]);
+        }
+        for loss in SpanLoss::ALL {
+            inner.spans_lost.with_label_values(&[loss.as_str()]);
         }
         for state in BudgetState::ALL {
             inner
@@ -485,6 +500,19 @@ impl Metrics {
             .observe(elapsed.as_secs_f64());
     }
 
+    /// The collector of traces took so many spans.
+    pub fn spans_exported(&self, spans: usize) {
+        self.0.spans_exported.inc_by(spans as u64);
+    }
+
+    /// So many spans did not reach it.
+    pub fn spans_lost(&self, loss: SpanLoss, spans: usize) {
+        self.0
+            .spans_lost
+            .with_label_values(&[loss.as_str()])
+            .inc_by(spans as u64);
+    }
+
     /// The version of ONNX Runtime, once its library is loaded.
     pub fn set_runtime(&self, ort: &str) {
         self.0.build_info.reset();
@@ -646,7 +674,7 @@ mod tests {
             bytes_in_total bytes_out_total memory_budget_bytes retries_total dead_letters_total \
             duplicates_total notifications_skipped_total push_refused_total http_requests_total \
             http_request_seconds build_info component_up gpu_memory_bytes cache_requests_total \
-            effects_failed_total";
+            effects_failed_total spans_exported_total spans_lost_total";
         let expected: BTreeSet<_> = contract.split_whitespace().map(str::to_owned).collect();
         assert_eq!(names, expected);
     }

@@ -1,11 +1,16 @@
-//! What operators see: logs and metrics.
+//! What operators see: logs, metrics and traces.
 
+pub mod attribute;
 pub mod cloud_json;
+pub mod context;
+mod export;
 pub mod labels;
 pub mod logs;
 pub mod metrics;
 pub mod process;
 pub mod progress;
+pub mod spent;
+pub mod traces;
 
 #[cfg(test)]
 pub(crate) mod testing {

@@ -157,7 +157,7 @@ async fn churn(queue: &LocalQueue, config: LocalIngressConfig) {
             3 => {
                 println!("burying {data}");
                 let error = Error::new(Code::ImageCorrupt, "cut short");
-                queue.publish_result(&result(&data)).await.unwrap();
+                queue.publish_result(&result(&data), None).await.unwrap();
                 queue.dead_letter(&delivery.message, &error).await.unwrap();
                 println!("buried {data}");
                 delivery.lease.ack().await.unwrap();

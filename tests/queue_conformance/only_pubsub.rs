@@ -98,14 +98,20 @@ async fn a_topic_that_is_gone_is_a_lost_queue_to_its_publisher() {
     let client = connect(pubsub_config(&emulator.host())).await;
     for error in [
         client.publish(text("rex")).await.unwrap_err(),
-        client.publish_result(&result("rex")).await.unwrap_err(),
+        client
+            .publish_result(&result("rex"), None)
+            .await
+            .unwrap_err(),
         // An ordering key that failed is not paused for ever.
-        client.publish_result(&result("rex")).await.unwrap_err(),
+        client
+            .publish_result(&result("rex"), None)
+            .await
+            .unwrap_err(),
     ] {
         assert_eq!(error.code(), Code::QueueLost, "{}", error.chain());
     }
     emulator.create_topic(RESULTS).await;
-    client.publish_result(&result("rex")).await.unwrap();
+    client.publish_result(&result("rex"), None).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,7 +134,7 @@ async fn an_exactly_once_ack_is_confirmed() {
 async fn publishing_results_leaves_no_task_behind() {
     let emulator = emulator(SubscriptionOptions::default()).await;
     let client = connect(pubsub_config(&emulator.host())).await;
-    client.publish_result(&result("first")).await.unwrap();
+    client.publish_result(&result("first"), None).await.unwrap();
     let tasks = || {
         tokio::runtime::Handle::current()
             .metrics()
@@ -137,7 +143,7 @@ async fn publishing_results_leaves_no_task_behind() {
     let before = tasks();
     for number in 0..100 {
         client
-            .publish_result(&result(&format!("job-{number}")))
+            .publish_result(&result(&format!("job-{number}")), None)
             .await
             .unwrap();
     }

@@ -17,9 +17,10 @@ use crate::config::{LimitArgs, ModelArgs, cores};
 use crate::engine::tensor::Tensor;
 use crate::engine::{Engine, EngineInfo};
 use crate::job::Output;
-use crate::pipeline::cutout::{Charged, Cutter, Order, Spent};
+use crate::pipeline::cutout::{Charged, Cutter, Order};
 use crate::pipeline::{decode, preprocess};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spent::Spent;
 use crate::version::VERSION;
 
 mod child;

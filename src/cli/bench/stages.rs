@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::spread::Spread;
 use super::{BenchArgs, Machine, Passes, Photo, bare, cut, cut_all};
 use crate::cli::{Context, progress_bar};
-use crate::pipeline::cutout::Spent;
+use crate::telemetry::labels::Stage;
 use crate::telemetry::process;
+use crate::telemetry::spent::Spent;
 
 #[derive(Args)]
 pub(super) struct StagesCmd {
@@ -134,7 +135,7 @@ impl StagesCmd {
 }
 
 fn report(photo: Measured) -> PhotoReport {
-    let stage = |of: fn(&Spent) -> Duration| Spread::of(photo.spent.iter().map(of));
+    let stage = |stage| Spread::of(photo.spent.iter().map(|spent| spent.of(stage)));
     let (bare, whole) = (
         Spread::of(photo.bare.iter().copied()),
         Spread::of(photo.whole.iter().copied()),
@@ -145,11 +146,11 @@ fn report(photo: Measured) -> PhotoReport {
         height: photo.photo.size.1,
         bare,
         whole,
-        decode: stage(|s| s.decode),
-        infer: stage(|s| s.infer),
-        compose: stage(|s| s.compose),
-        encode: stage(|s| s.encode),
-        wait: stage(|s| s.wait),
+        decode: stage(Stage::Decode),
+        infer: stage(Stage::Infer),
+        compose: stage(Stage::Compose),
+        encode: stage(Stage::Encode),
+        wait: stage(Stage::Wait),
         ratio: whole.median / bare.median,
     }
 }

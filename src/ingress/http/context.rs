@@ -1,10 +1,16 @@
 //! Each request's id and trace: in every log line, and in the answer.
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use opentelemetry::trace::SpanKind;
 use tracing::Instrument;
+
+use super::PHOTO_ROUTES;
+use crate::telemetry::attribute::{self, number, text};
+use crate::telemetry::context::TraceContext;
+use crate::telemetry::traces::{Beginning, Spans, Traces};
 
 /// The header of a request's id, both ways.
 const REQUEST_ID: &str = "x-request-id";
@@ -13,7 +19,7 @@ const REQUEST_ID: &str = "x-request-id";
 const MAX_ID: usize = 64;
 
 /// Runs the rest in a span of the request's id and trace, and answers with the id.
-pub async fn identify(request: Request, next: Next) -> Response {
+pub async fn identify(State(traces): State<Traces>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let route = request.extensions().get::<MatchedPath>();
     let span = tracing::info_span!(
@@ -21,17 +27,44 @@ pub async fn identify(request: Request, next: Next) -> Response {
         request_id = id,
         route = route.map(MatchedPath::as_str),
         trace_id = tracing::field::Empty,
-        span_id = tracing::field::Empty
+        span_id = tracing::field::Empty,
+        trace_sampled = tracing::field::Empty
     );
-    if let Some(trace) = Trace::of(request.headers()) {
-        span.record("trace_id", trace.trace);
-        span.record("span_id", trace.span);
+    let spans = begin(&traces, &request, route.map(MatchedPath::as_str), &id);
+    let parent = || TraceContext::of_headers(request.headers());
+    if let Some(trace) = spans.context().or_else(parent) {
+        trace.record(&span);
     }
+    request.extensions_mut().insert(spans.clone());
     let mut response = next.run(request).instrument(span).await;
+    spans.set(|| {
+        let status = response.status().as_u16().into();
+        vec![number(attribute::HTTP_STATUS, status)]
+    });
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// The span over a request that brings a photo. What is asked about the worker itself has none:
+/// probes and scrapes would bury the rest.
+fn begin(traces: &Traces, request: &Request, route: Option<&str>, id: &str) -> Spans {
+    let Some(route) = route.filter(|route| PHOTO_ROUTES.contains(route)) else {
+        return Spans::default();
+    };
+    traces.begin(|| Beginning {
+        name: format!("{} {route}", request.method()),
+        kind: SpanKind::Server,
+        parent: TraceContext::of_headers(request.headers()),
+        attributes: vec![
+            text(attribute::HTTP_METHOD, request.method().as_str()),
+            text(attribute::HTTP_ROUTE, route),
+            text(attribute::URL_PATH, request.uri().path()),
+            text(attribute::URL_SCHEME, "http"),
+            text(attribute::REQUEST_ID, id),
+        ],
+    })
 }
 
 /// The client's own id if it is one, else a new one.
@@ -54,30 +87,6 @@ pub fn is_id(text: &str) -> bool {
 /// 32 hex digits that are no secret.
 pub fn new_id() -> String {
     format!("{:032x}", fastrand::u128(..))
-}
-
-/// Where a request stands in a trace (<https://www.w3.org/TR/trace-context/#traceparent-header>).
-struct Trace<'a> {
-    /// 32 hex digits.
-    trace: &'a str,
-    /// 16 hex digits.
-    span: &'a str,
-}
-
-impl<'a> Trace<'a> {
-    fn of(headers: &'a HeaderMap) -> Option<Self> {
-        let mut fields = headers.get("traceparent")?.to_str().ok()?.split('-');
-        let (version, trace, span) = (fields.next()?, fields.next()?, fields.next()?);
-        let is_hex = |text: &str, length| {
-            text.len() == length
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-                && text.bytes().any(|b| b != b'0')
-        };
-        let known = version.len() == 2 && version != "ff";
-        (known && is_hex(trace, 32) && is_hex(span, 16)).then_some(Self { trace, span })
-    }
 }
 
 #[cfg(test)]
@@ -103,25 +112,5 @@ mod tests {
             assert!(is_id(&id));
         }
         assert_ne!(new_id(), new_id());
-    }
-
-    #[test]
-    fn a_trace_is_taken_from_a_valid_traceparent_only() {
-        let value = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let headers_of = |value: &str| headers("traceparent", value);
-        let known = headers_of(value);
-        let trace = Trace::of(&known).unwrap();
-        assert_eq!(trace.trace, "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert_eq!(trace.span, "00f067aa0ba902b7");
-        for wrong in [
-            "",
-            "00",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-4bf92f-00f067aa0ba902b7-01",
-        ] {
-            assert!(Trace::of(&headers_of(wrong)).is_none(), "{wrong}");
-        }
     }
 }

@@ -33,6 +33,7 @@ use crate::pipeline::millis;
 use crate::side::routes::More;
 use crate::side::state::{Phase, SideState};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 use cache::{Cache, CacheKey};
 use client::{AddressSource, Client};
 use cors::Origin;
@@ -115,6 +116,7 @@ pub struct Api {
     settings: Settings,
     side: Arc<SideState>,
     metrics: Metrics,
+    traces: Traces,
     service: OnceLock<Arc<Service>>,
     rate: Option<RateLimit>,
     places: Arc<Semaphore>,
@@ -170,6 +172,7 @@ impl Api {
         settings: Settings,
         side: Arc<SideState>,
         metrics: Metrics,
+        traces: Traces,
         requests: TaskTracker,
         give_up: CancellationToken,
     ) -> Arc<Self> {
@@ -184,6 +187,7 @@ impl Api {
             settings,
             side,
             metrics,
+            traces,
             service: OnceLock::new(),
             sessions: Sessions::default(),
             flights: Flights::default(),
@@ -203,6 +207,7 @@ impl Api {
     pub fn routes(self: &Arc<Self>) -> More {
         let (router, api) = router(Arc::clone(self));
         let cors = cors::layer(self.settings.origins.clone());
+        let traces = self.traces.clone();
         More {
             endpoints: openapi::endpoints(&api),
             routes: router,
@@ -210,7 +215,7 @@ impl Api {
             // Outermost, so that a page can read errors too, and its preflight meets no 405.
             around: Some(Box::new(|router| {
                 router
-                    .layer(middleware::from_fn(context::identify))
+                    .layer(middleware::from_fn_with_state(traces, context::identify))
                     .layer(cors)
             })),
         }
@@ -321,6 +326,7 @@ pub fn openapi_document() -> String {
         settings,
         side,
         Metrics::new(),
+        Traces::default(),
         TaskTracker::new(),
         CancellationToken::new(),
     );

@@ -29,10 +29,13 @@ use crate::effect::{Effect, EffectParams};
 use crate::error::{Code, Error};
 use crate::job::{Format, Output};
 use crate::pipeline::budget::Share;
-use crate::pipeline::cutout::{Charged, Cut, Order, Spent};
+use crate::pipeline::cutout::{Charged, Cut, Order};
 use crate::pipeline::decode;
 use crate::pipeline::encode::Encoded;
+use crate::telemetry::attribute::{self, text};
 use crate::telemetry::labels::{CacheOutcome, Outcome, Stage};
+use crate::telemetry::spent::Spent;
+use crate::telemetry::traces::Spans;
 
 /// The form of the photo routes. A raw picture as the body does as well.
 #[derive(ToSchema)]
@@ -223,9 +226,19 @@ impl From<Error> for Failure {
 
 async fn answer(api: &Arc<Api>, client: IpAddr, request: Request, wish: Wish) -> Response {
     let begun = Instant::now();
-    match guarded(api, client, request, wish, begun).await {
+    let spans = request.extensions().get::<Spans>().cloned();
+    let spans = spans.unwrap_or_default();
+    let mut spent = Spent::new(spans.clone());
+    let ended = guarded(api, client, request, wish, begun, &mut spent).await;
+    if let Err(Failure::Failed(error)) = &ended {
+        spent.fail(error);
+    }
+    spent.book(&api.metrics);
+    let outcome = |outcome: Outcome| vec![text(attribute::OUTCOME, outcome.as_str())];
+    match ended {
         Ok(response) => {
             let took = begun.elapsed();
+            spans.set(|| outcome(Outcome::Done));
             api.counts.took(took);
             api.counts.answered.fetch_add(1, Ordering::Relaxed);
             api.metrics.job_finished(Outcome::Done, None, NAME, took);
@@ -234,6 +247,7 @@ async fn answer(api: &Arc<Api>, client: IpAddr, request: Request, wish: Wish) ->
         }
         Err(Failure::Refused(refusal)) => {
             api.counts.refused.fetch_add(1, Ordering::Relaxed);
+            spans.set(|| vec![text(attribute::CODE, refusal.code())]);
             tracing::info!(
                 status = refusal.status().as_u16(),
                 code = refusal.code(),
@@ -244,11 +258,19 @@ async fn answer(api: &Arc<Api>, client: IpAddr, request: Request, wish: Wish) ->
         }
         Err(Failure::Failed(error)) => {
             api.counts.refused.fetch_add(1, Ordering::Relaxed);
-            let outcome = Outcome::from(&error);
+            let ended = Outcome::from(&error);
             api.metrics
-                .job_finished(outcome, Some(error.code()), NAME, begun.elapsed());
+                .job_finished(ended, Some(error.code()), NAME, begun.elapsed());
+            spans.set(|| outcome(ended));
+            let refusal = Refusal::from(&error);
+            if refusal.status().is_server_error() {
+                spans.fail(&error);
+            } else {
+                // By OpenTelemetry's conventions what the client did wrong is no error of the server's span.
+                spans.set(|| vec![text(attribute::CODE, error.code().as_str())]);
+            }
             tracing::warn!(code = %error.code(), class = %error.class(), error = error.chain(), "photo failed");
-            Refusal::from(&error).into_response()
+            refusal.into_response()
         }
     }
 }
@@ -275,6 +297,7 @@ async fn guarded(
     request: Request,
     wish: Wish,
     begun: Instant,
+    spent: &mut Spent,
 ) -> Result<Response, Failure> {
     let (service, admission, fields, id) = match entry(api, client, &request) {
         Ok(entry) => entry,
@@ -298,7 +321,7 @@ async fn guarded(
         begun,
         deadline,
         hits: 0,
-        spent: Spent::default(),
+        spent,
     };
     let work = AssertUnwindSafe(work.perform(request, fields, wish, admission)).catch_unwind();
     let ended = tokio::select! {
@@ -348,7 +371,7 @@ struct Work<'a> {
     deadline: Instant,
     /// Cut-outs that were there already.
     hits: u32,
-    spent: Spent,
+    spent: &'a mut Spent,
 }
 
 /// A cut-out: as a PNG, as pixels, or both.
@@ -535,17 +558,13 @@ impl Work<'_> {
             watch: &watch,
             ..Order::new(file, &look, self.deadline)
         };
-        let (cut, spent) = self.service.cutter.cut(order).await?;
-        self.spent = spent;
-        Ok(cut)
+        Ok(self.service.cutter.cut(order, self.spent).await?)
     }
 
     /// The cut-out as it is kept, and as it is answered where nothing else is asked for.
     async fn png(&mut self, cut: &Cut) -> Result<Encoded, Failure> {
         let cutter = &self.service.cutter;
-        Ok(cutter
-            .encode(cut.clone(), &kept_look(), &mut self.spent)
-            .await?)
+        Ok(cutter.encode(cut.clone(), &kept_look(), self.spent).await?)
     }
 
     /// The pixels of a cut-out that was made before. They may take more memory than the photo did;
@@ -563,7 +582,7 @@ impl Work<'_> {
         };
         let cutter = self.service.cutter.clone();
         let opened = cutter
-            .reopen(file, &wanted.output, worked, self.deadline, &mut self.spent)
+            .reopen(file, &wanted.output, worked, self.deadline, self.spent)
             .await;
         match opened {
             Err(error) if matches!(error.code(), Code::ImageTooLarge | Code::ImageCorrupt) => {
@@ -597,7 +616,7 @@ impl Work<'_> {
             .ok_or_else(|| Error::new(Code::Internal, "the cut-out was not kept"))?;
         let cutter = &self.service.cutter;
         Ok(cutter
-            .effect(cut, effect, &wanted.params, &wanted.output, &mut self.spent)
+            .effect(cut, effect, &wanted.params, &wanted.output, self.spent)
             .await?)
     }
 
@@ -703,11 +722,8 @@ impl Work<'_> {
         sending::body(pieces, kept, Instant::now() + self.service.timeout)
     }
 
-    /// Books where the time went, and tells how much it was.
+    /// Tells how much time it was.
     fn finish(&self, response: &mut Response) {
-        for (stage, took) in self.spent.stages() {
-            self.api.metrics.stage(stage, took);
-        }
         let seconds = format!("{:.3}", self.begun.elapsed().as_secs_f64());
         set(response, "x-processing-time", &seconds);
         set(response, "x-cache-hits", &self.hits.to_string());

@@ -14,9 +14,13 @@ use super::owner::{self, OwnerFile};
 use super::{LocalQueue, POLL, insert_dead_letter, insert_result, message, millis, now_ms};
 use crate::error::{Code, Error, Result};
 use crate::ingress::{
-    BurialHook, Delivery, Ingress, Lease, Message, OutgoingMessage, dead_letter, notification,
+    BurialHook, Delivery, Ingress, Lease, Message, OutgoingMessage, Source, dead_letter,
+    notification,
 };
 use crate::job::{JobResult, Timings};
+
+/// What spans call this queue; OpenTelemetry has no name for it.
+pub const SYSTEM: &str = "cutout_local";
 
 /// How often a consumer looks whether the owners of others' leases still live: often enough
 /// for a restart to seem immediate, seldom enough to cost nothing.
@@ -133,6 +137,13 @@ impl LocalIngress {
 impl Ingress for LocalIngress {
     fn name(&self) -> &'static str {
         "local"
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            system: SYSTEM,
+            subscription: None,
+        }
     }
 
     fn on_burial(&mut self, told: BurialHook) {

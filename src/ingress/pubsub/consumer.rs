@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::clients::Connection;
 use super::{PubSubConfig, failure};
 use crate::error::{Class, Code, Error, Result};
-use crate::ingress::{Delivery, Ingress, Lease, Message};
+use crate::ingress::pubsub::SYSTEM;
+use crate::ingress::{Delivery, Ingress, Lease, Message, Source};
 
 /// How long `close` waits for answers to reach Pub/Sub: within the 10 s that Cloud Run leaves
 /// a process after SIGTERM, of which the jobs need most.
@@ -117,6 +118,13 @@ impl PubSubIngress {
 impl Ingress for PubSubIngress {
     fn name(&self) -> &'static str {
         "pubsub"
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            system: SYSTEM,
+            subscription: Some(self.subscription.clone()),
+        }
     }
 
     async fn next(&mut self) -> Result<Delivery> {

@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use axum::Router;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{Delivery, Ingress, Lease, Message};
+use super::pubsub::SYSTEM;
+use super::{Delivery, Ingress, Lease, Message, Source};
 use crate::error::{Code, Error, Result};
 use crate::side::state::SideState;
 use crate::telemetry::metrics::Metrics;
@@ -47,8 +48,12 @@ pub fn open(config: PushConfig, side: Arc<SideState>, metrics: Metrics) -> (Rout
     // Who has a place may send, so the channel is never full.
     let (send, deliveries) = mpsc::channel(config.max_jobs.max(1));
     let places = Arc::new(Semaphore::new(config.max_jobs));
+    let ingress = PushIngress {
+        subscription: config.subscription.clone(),
+        deliveries,
+    };
     let door = door::Door::new(config, places, send, side, metrics);
-    (door::router(door), PushIngress { deliveries })
+    (door::router(door), ingress)
 }
 
 /// The route as the root lists it.
@@ -78,6 +83,7 @@ struct Waiting {
 
 /// The pushes that the door lets in.
 pub struct PushIngress {
+    subscription: String,
     deliveries: mpsc::Receiver<Waiting>,
 }
 
@@ -85,6 +91,13 @@ pub struct PushIngress {
 impl Ingress for PushIngress {
     fn name(&self) -> &'static str {
         "push"
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            system: SYSTEM,
+            subscription: Some(self.subscription.clone()),
+        }
     }
 
     async fn next(&mut self) -> Result<Delivery> {

@@ -23,7 +23,11 @@ fn door(max_jobs: usize) -> (Arc<Door>, PushIngress) {
     let (send, deliveries) = mpsc::channel(max_jobs);
     let places = Arc::new(Semaphore::new(max_jobs));
     let door = Door::new(config, places, send, side, Metrics::new());
-    (Arc::new(door), PushIngress { deliveries })
+    let ingress = PushIngress {
+        subscription: String::new(),
+        deliveries,
+    };
+    (Arc::new(door), ingress)
 }
 
 fn message(id: &str) -> Message {

@@ -1,0 +1,268 @@
+//! Sending spans: a bounded queue, a thread, and a ledger of what arrived and what was lost.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{
+    SpanExporter as OtlpExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor,
+};
+
+use super::labels::SpanLoss;
+use super::metrics::Metrics;
+use super::traces::{Protocol, TraceSettings};
+use crate::error::{Code, Error, Result};
+
+/// Spans that wait to be sent, at most. A job has some fifteen, of half a kilobyte each: a minute of
+/// a collector's absence at two jobs a second, in a megabyte.
+const QUEUE: usize = 2048;
+
+/// Spans in one export, and how long the first of them waits for others.
+const BATCH: usize = 512;
+const EVERY: Duration = Duration::from_secs(1);
+
+/// For one export, further tries included.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// One line in this time: an absent collector must not fill the log.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// What speaks to the collector.
+///
+/// Errors: `config_invalid` when it cannot be made.
+pub(super) fn exporter(settings: &TraceSettings) -> Result<OtlpExporter> {
+    let builder = OtlpExporter::builder();
+    let endpoint = settings.endpoint.clone();
+    let built = match settings.protocol {
+        Protocol::HttpProtobuf => builder
+            .with_http()
+            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+            .with_endpoint(endpoint)
+            .with_timeout(WITHIN)
+            .with_headers(settings.headers.iter().cloned().collect())
+            .build(),
+        Protocol::Grpc => {
+            let secure = endpoint.starts_with("https:");
+            let exporter = builder
+                .with_tonic()
+                .with_endpoint(endpoint)
+                .with_timeout(WITHIN)
+                .with_metadata(metadata(&settings.headers));
+            if secure {
+                let roots = ClientTlsConfig::new().with_enabled_roots();
+                exporter.with_tls_config(roots).build()
+            } else {
+                exporter.build()
+            }
+        }
+    };
+    built.map_err(|error| {
+        Error::new(
+            Code::ConfigInvalid,
+            "traces cannot be sent: check --otlp-endpoint and --otlp-protocol, or leave them out",
+        )
+        .caused_by(error)
+    })
+}
+
+/// Headers as gRPC has them; the configuration has refused those that are none.
+fn metadata(headers: &[(String, String)]) -> MetadataMap {
+    let headers: HeaderMap = headers
+        .iter()
+        .filter_map(|(name, value)| {
+            let name = HeaderName::try_from(name).ok()?;
+            Some((name, HeaderValue::try_from(value).ok()?))
+        })
+        .collect();
+    MetadataMap::from_headers(headers)
+}
+
+/// The way of a span out of the process: into the queue if there is room, and by a thread to
+/// `exporter`. Every span that goes in is in the ledger at the end.
+pub(super) fn processor(
+    exporter: impl SpanExporter + 'static,
+    ledger: &Arc<Ledger>,
+) -> impl SpanProcessor + 'static {
+    // Said here rather than read from the environment by the library, which does not tell what it read.
+    let config = BatchConfigBuilder::default()
+        .with_max_queue_size(QUEUE)
+        .with_max_export_batch_size(BATCH)
+        .with_scheduled_delay(EVERY)
+        .build();
+    let exporter = Counted {
+        exporter,
+        ledger: Arc::clone(ledger),
+    };
+    Bounded {
+        next: BatchSpanProcessor::builder(exporter)
+            .with_batch_config(config)
+            .build(),
+        ledger: Arc::clone(ledger),
+    }
+}
+
+/// What became of the spans: the library drops what does not fit and tells nobody how many.
+pub(super) struct Ledger {
+    metrics: Metrics,
+    /// In the queue, or in an export under way.
+    pending: AtomicUsize,
+    complaint: Mutex<Complaint>,
+}
+
+/// What has not been said yet, and when something was said last.
+#[derive(Default)]
+struct Complaint {
+    said: Option<Instant>,
+    unsaid: usize,
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ledger {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            pending: AtomicUsize::new(0),
+            complaint: Mutex::default(),
+        }
+    }
+
+    /// Whether one more may wait.
+    fn admit(&self) -> bool {
+        let room = |pending| (pending < QUEUE).then_some(pending + 1);
+        let admitted = self
+            .pending
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .is_ok();
+        if !admitted {
+            self.lost(1, SpanLoss::QueueFull, None);
+        }
+        admitted
+    }
+
+    /// An export is over.
+    fn exported(&self, spans: usize, outcome: &OTelSdkResult) {
+        let fewer = |pending: usize| Some(pending.saturating_sub(spans));
+        let _ = self
+            .pending
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+        match outcome {
+            Ok(()) => self.metrics.spans_exported(spans),
+            Err(error) => self.lost(spans, SpanLoss::ExportFailed, Some(error)),
+        }
+    }
+
+    /// Nothing more is sent.
+    pub(super) fn close(&self, failure: Option<OTelSdkError>) {
+        let left = self.pending.swap(0, Ordering::Relaxed);
+        if left > 0 {
+            self.lost(left, SpanLoss::Shutdown, failure.as_ref());
+        }
+        let complaint = self.complaint();
+        if complaint.unsaid > 0 {
+            tracing::warn!(spans = complaint.unsaid, "more spans were lost");
+        }
+    }
+
+    fn lost(&self, spans: usize, loss: SpanLoss, error: Option<&OTelSdkError>) {
+        self.metrics.spans_lost(loss, spans);
+        let mut complaint = self.complaint();
+        complaint.unsaid += spans;
+        let quiet = complaint
+            .said
+            .is_some_and(|at| at.elapsed() < COMPLAIN_EVERY);
+        if quiet {
+            return;
+        }
+        complaint.said = Some(Instant::now());
+        let spans = std::mem::take(&mut complaint.unsaid);
+        drop(complaint);
+        tracing::warn!(
+            reason = loss.as_str(),
+            spans,
+            error = error.map(ToString::to_string),
+            "spans were lost: traces have holes, jobs go on; further ones are only counted for a minute"
+        );
+    }
+
+    fn complaint(&self) -> std::sync::MutexGuard<'_, Complaint> {
+        self.complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets spans into the queue while there is room.
+#[derive(Debug)]
+struct Bounded {
+    next: BatchSpanProcessor,
+    ledger: Arc<Ledger>,
+}
+
+impl SpanProcessor for Bounded {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.next.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if self.ledger.admit() {
+            self.next.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.next.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.next.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.next.set_resource(resource);
+    }
+}
+
+/// Enters each export into the ledger.
+#[derive(Debug)]
+struct Counted<E> {
+    exporter: E,
+    ledger: Arc<Ledger>,
+}
+
+impl<E: SpanExporter> SpanExporter for Counted<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let outcome = self.exporter.export(batch).await;
+        self.ledger.exported(spans, &outcome);
+        outcome
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
