@@ -311,8 +311,9 @@ async fn a_job_that_fails_says_why_in_its_span_and_its_stage_and_its_dead_letter
     assert_eq!(stage.get("cutout.code"), "image_corrupt");
     assert_linked(&logged(&worker, "job failed"), over);
 
-    let mut command = local("dlq", dir.path());
-    let listed = run(command.args(["list", "--json"]));
+    let mut command = quick();
+    command.args(["dlq", "list", "--json", "--ingress", "local", "--root"]);
+    let listed = run(command.arg(dir.path()));
     assert!(listed.status.success(), "{}", told(&listed));
     let letter: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(letter["attributes"]["traceparent"], traceparent("01"));

@@ -310,3 +310,24 @@ async fn a_worker_whose_engine_is_lost_gives_its_push_back_and_ends() {
     let worker = site.worker(&[], "");
     assert_eq!(site.push(&worker, &site.job("rex.jpg")).await.status, 204);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pushed_job_goes_on_with_its_publishers_trace() {
+    let site = Site::start().await;
+    site.photo("rex.jpg").await;
+    let worker = site.worker(&[], "");
+    let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let mut job = site.job("rex.jpg");
+    let traceparent = format!("00-{trace}-{span}-01");
+    job["message"]["attributes"]["googclient_traceparent"] = json!(traceparent);
+    assert_eq!(site.push(&worker, &job).await.status, 204);
+
+    let line = until("the log line", || worker.logged("job done")).await;
+    let name = format!("projects/{}/traces/{trace}", site.pubsub.project());
+    assert_eq!(line["logging.googleapis.com/trace"], name);
+    assert_eq!(line["logging.googleapis.com/spanId"], span);
+    let results = site
+        .pubsub
+        .pull(crate::site::RESULTS, 1, crate::harness::PATIENCE);
+    assert_eq!(results.await[0].attributes["traceparent"], traceparent);
+}
