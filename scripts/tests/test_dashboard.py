@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from provision import pins
-from terraform.manifests import Reader
+from yaml_file import documents
 
 FOLDER = ROOT / "monitoring"
 GRAFANA = ROOT / ".cache" / pins.GRAFANA.path
@@ -113,7 +113,8 @@ class Schema(unittest.TestCase):
 
 class Provisioning(unittest.TestCase):
     def read(self, path):
-        return Reader(typ="safe").load(path)
+        (settings,) = documents(path.read_text())
+        return settings
 
     def test_the_dashboard_is_loaded_from_a_file(self):
         files = list((PROVISIONING / "dashboards").iterdir())
