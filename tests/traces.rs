@@ -213,7 +213,7 @@ async fn a_trace_goes_from_a_shell_through_publish_to_the_last_stage_of_a_local_
     let sent = collector.spans();
     let send = only(&sent, SpanKind::Producer);
     assert_eq!((&*send.trace, &*send.parent), (TRACE, PARENT));
-    assert_eq!(send.name, "send cutout_local");
+    assert_eq!(send.name, "send cutout.local");
     assert_eq!(send.get("cutout.jobs"), "1");
 
     let mut command = sending_to(local("worker", dir.path()), &collector.grpc());
@@ -225,7 +225,7 @@ async fn a_trace_goes_from_a_shell_through_publish_to_the_last_stage_of_a_local_
     let spans = arrived(&collector, 1);
     let over = only(&spans, SpanKind::Consumer);
     assert_eq!((&*over.trace, &*over.parent), (TRACE, &*send.id));
-    assert_eq!(over.get("messaging.system"), "cutout_local");
+    assert_eq!(over.get("messaging.system"), "cutout.local");
     assert_eq!(over.resource["service.name"], "the-worker");
     assert_stages(&spans, over, &STAGES);
     assert_linked(&logged(&worker, "job done"), over);

@@ -20,7 +20,7 @@ use crate::ingress::{
 use crate::job::{JobResult, Timings};
 
 /// What spans call this queue; OpenTelemetry has no name for it.
-pub const SYSTEM: &str = "cutout_local";
+pub const SYSTEM: &str = "cutout.local";
 
 /// How often a consumer looks whether the owners of others' leases still live: often enough
 /// for a restart to seem immediate, seldom enough to cost nothing.
