@@ -13,6 +13,7 @@ pub mod destination;
 pub mod effect;
 pub mod engine;
 pub mod error;
+pub mod evaluate;
 pub mod ingress;
 pub mod job;
 pub mod model;

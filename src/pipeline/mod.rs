@@ -29,6 +29,7 @@ use outputs::{Standing, Target, Writing, all_ours};
 
 pub mod admit;
 pub mod budget;
+pub mod components;
 pub mod compose;
 pub mod cpu;
 pub mod cutout;
