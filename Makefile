@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test terraform-test bench bench-pixels bench-effects bench-peers simulate image image-test fixtures pictures parity soak fuzz clean
+.PHONY: help setup demo test lint scripts-test terraform-test bench eval bench-pixels bench-effects bench-peers simulate image image-test fixtures pictures parity soak fuzz clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -58,6 +58,10 @@ bench-pixels: ## Times every step of pixel work on 12 megapixels, next to what c
 bench-effects: ## Times every effect on 12 megapixels, next to the same arithmetic in NumPy and OpenCV, in turns (EFFECTS_FLAGS)
 	"$$(tests/effects/environment.sh)/bin/python" bench/effects.py $(EFFECTS_FLAGS)
 
+eval: ## Measures both embedded networks on the checked-in evaluation set (docs/evaluation.md)
+	$(SETUP) runtime
+	cargo run --release --locked -- eval tests/fixtures/eval/images tests/fixtures/eval/masks --model isnet-medium --model isnet-small --provider cpu
+
 bench-peers: ## Runs the same photos through cutout and rembg with the same weights, in turns; writes JSON, picture and tables (PEERS_FLAGS; 20 minutes)
 	$(SETUP) runtime
 	[ -n "$$CUTOUT_BIN" ] || cargo build --release --locked
@@ -75,7 +79,7 @@ image-test: ## Builds the image and runs a worker out of it against the emulator
 	$(SETUP) image-test
 	PYTHON=$(PYTHON) scripts/image.sh $(or $(PROVIDER),cpu) test
 
-fixtures: ## Makes the samples, odd images and reference masks again, without the Rust code
+fixtures: ## Makes the samples, odd images, reference masks and the evaluation set again, without the Rust code
 	$(SETUP) runtime
 	scripts/make_fixtures.sh
 

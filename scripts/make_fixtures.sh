@@ -18,3 +18,4 @@ fi
 "$environment/bin/python" tests/reference/make_masks.py
 "$environment/bin/python" tests/reference/make_rembg.py
 "$(tests/effects/environment.sh)/bin/python" tests/effects/reference.py
+tests/eval/make.sh

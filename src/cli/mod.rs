@@ -29,6 +29,7 @@ mod config_cmd;
 mod dlq;
 mod door;
 mod ends;
+mod eval;
 mod health_cmd;
 mod model_cmd;
 mod publish;
@@ -63,6 +64,8 @@ enum Cmd {
     Config(Box<config_cmd::ConfigCmd>),
     /// Ask a worker on this machine how it is, for a container's health check
     Health(health_cmd::HealthCmd),
+    /// Measure how good networks or mattes are, next to true masks
+    Eval(Box<eval::EvalCmd>),
     /// Measure: where the time of a photo goes, next to a bare run of the network
     Bench(Box<bench::BenchCmd>),
 }
@@ -142,6 +145,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             Cmd::Model(cmd) => cmd.run(&context).await,
             Cmd::Config(cmd) => cmd.run(&context),
             Cmd::Health(cmd) => cmd.run().await,
+            Cmd::Eval(cmd) => cmd.run(&context).await,
             Cmd::Bench(cmd) => cmd.run(&context).await,
         }
     });

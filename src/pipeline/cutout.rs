@@ -87,6 +87,11 @@ pub struct Cut {
 }
 
 impl Cut {
+    /// What was asked for.
+    pub fn picture(&self) -> &Picture {
+        &self.picture
+    }
+
     fn kept_cutout(&self) -> Result<Arc<Picture>> {
         self.cutout
             .clone()
