@@ -26,9 +26,11 @@ use crate::model::{self, manifest::Manifest};
 use crate::telemetry::logs::LogFormat;
 
 mod push;
+mod review;
 mod traces;
 
 pub use push::PushArgs;
+pub use review::{ReviewArgs, ReviewPlace};
 pub use traces::{CallerArgs, TraceArgs};
 
 /// Options that every command has.
@@ -278,6 +280,11 @@ pub struct WorkerArgs {
     #[arg(long, env = "CUTOUT_UPLOAD_PREFIX", value_name = "PREFIX")]
     pub upload_prefix: Option<String>,
 
+    /// Where copies of cut-outs that somebody should look at go: gs://bucket/prefix/; local: a folder of
+    /// the store; nowhere when empty
+    #[arg(long, env = "CUTOUT_REVIEW_PREFIX", value_name = "PLACE")]
+    pub review_prefix: Option<String>,
+
     /// Whether jobs that do not say may replace what their destination holds
     #[arg(long, env = "CUTOUT_OVERWRITE", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(bool), value_name = "BOOL")]
     pub overwrite: bool,
@@ -495,6 +502,16 @@ pub fn cores() -> usize {
 }
 
 impl WorkerArgs {
+    /// Where copies for review go, if anywhere.
+    pub fn review_place(&self) -> Result<Option<ReviewPlace>> {
+        self.review_prefix
+            .as_deref()
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(str::parse)
+            .transpose()
+    }
+
     /// Time that one run of the network may take before the worker ends.
     pub fn give_up_after(&self) -> Duration {
         self.give_up_after

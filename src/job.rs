@@ -14,6 +14,10 @@ use crate::effect::Effect;
 use crate::error::{Code, Error, Result};
 use crate::object::{Generation, ObjectName, ObjectRef};
 
+mod quality;
+
+pub use quality::{Quality, Reason, Verdict};
+
 /// The version of the message format that this build speaks.
 pub const VERSION: u32 = 1;
 
@@ -656,6 +660,10 @@ pub struct JobResult {
     /// The network that was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelUsed>,
+    /// How sure the network was, and whether somebody should look at the picture; absent when nothing
+    /// was cut out, and for a duplicate whose object does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
     /// Where the time went.
     #[serde(default)]
     pub timings_ms: Timings,
@@ -695,6 +703,7 @@ impl JobResult {
             source: job.map(|job| job.source.clone()),
             outputs: Vec::new(),
             model: None,
+            quality: None,
             timings_ms,
             attempt,
             error: Some(ErrorBody::from(error)),

@@ -102,6 +102,7 @@ fn cutter(engine: Engine) -> Cutter {
         memory: Budget::new(1 << 30),
         cpu: CpuPool::new(2),
         limits: Limits::default(),
+        review: None,
         metrics: Metrics::new(),
     }
 }

@@ -25,7 +25,7 @@ fn number(value: &Value, path: &str) -> f64 {
     number.unwrap_or_else(|| panic!("no number at {path}: {value:#}"))
 }
 
-fn names<'a>(list: &'a Value) -> Vec<&'a str> {
+fn names(list: &Value) -> Vec<&str> {
     let list = list.as_array().unwrap();
     list.iter()
         .map(|one| one["name"].as_str().unwrap())

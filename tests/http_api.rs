@@ -297,6 +297,40 @@ fn ten_of_the_same_at_once_run_the_network_once() {
 }
 
 #[test]
+fn an_answer_says_whether_somebody_should_look_at_it_and_so_does_one_from_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let unusual = worker(dir.path(), &["--review-max-coverage", "0"]);
+    let (client, photo) = (http(), cat());
+    let ask = |worker: &Worker, path: &str| block_on(send(&client, worker, path, &photo));
+    let told = |headers: &reqwest::header::HeaderMap| {
+        let told = headers["x-cutout-quality"].to_str().unwrap().to_owned();
+        (told, headers["x-cache-hits"] == "1")
+    };
+    let (_, headers, _) = ask(&unusual, "/remove-background");
+    let (first, hit) = told(&headers);
+    assert!(first.starts_with("review: full") && !hit, "{first}");
+    wait_until("the cached cut-out", || {
+        told(&ask(&unusual, "/remove-background").1).1.then_some(())
+    });
+    assert_eq!(told(&ask(&unusual, "/remove-background").1), (first, true));
+
+    let effects = "/api/v2/process-with-effects?return_all_effects=true&effects=color,popart";
+    let (_, headers, body) = ask(&unusual, effects);
+    assert!(told(&headers).0.starts_with("review: full"));
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["quality"]["verdict"], "review");
+    assert_eq!(body["quality"]["reasons"][0], "full");
+    drop(unusual);
+
+    // What is kept are the numbers: another worker's thresholds are its own.
+    let other = worker(dir.path(), &["--review=false"]);
+    assert_eq!(
+        told(&ask(&other, "/remove-background").1),
+        ("unjudged".into(), true)
+    );
+}
+
+#[test]
 fn a_client_has_its_number_of_photos_a_minute_and_questions_do_not_count() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = quick();

@@ -265,6 +265,7 @@ async fn cutter(network: &Value) -> Cutter {
         memory: Budget::new(1 << 30),
         cpu: CpuPool::new(2),
         limits: Limits::default(),
+        review: None,
         metrics: Metrics::new(),
     }
 }

@@ -167,6 +167,7 @@ fn result(job_id: &str) -> JobResult {
         source: Some("gs://perkie-uploads/rex.jpg#17".parse().unwrap()),
         outputs: Vec::new(),
         model: None,
+        quality: None,
         timings_ms: Timings::default(),
         attempt: 2,
         error: None,

@@ -97,6 +97,7 @@ pub static RULES: LazyLock<[Policy; 2]> = LazyLock::new(|| {
             uploads: Some("inbox/".into()),
             overwrite: false,
             model: "isnet-medium".into(),
+            review: None,
         },
         Policy {
             sources: places("perkie-uploads/2026/"),
@@ -106,6 +107,7 @@ pub static RULES: LazyLock<[Policy; 2]> = LazyLock::new(|| {
             uploads: None,
             overwrite: true,
             model: "inspyrenet-base".into(),
+            review: "gs://perkie-review/rex/".parse().ok(),
         },
     ]
 });

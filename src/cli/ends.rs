@@ -91,12 +91,31 @@ pub fn plan(queue: &QueueArgs, worker: &WorkerArgs, model: &str) -> Result<Plan>
         places(&worker.source_buckets)?,
         places(&worker.destination_buckets)?,
     );
+    let review = worker.review_place()?;
+    if let Some(place) = review
+        .as_ref()
+        .filter(|place| place.bucket.is_none() != local)
+    {
+        let what = if local {
+            "a folder of the store"
+        } else {
+            "gs://bucket/prefix/"
+        };
+        return Err(Error::new(
+            Code::ConfigInvalid,
+            format!(
+                "--review-prefix {place} does not go with --ingress {}: name {what}",
+                queue.ingress.as_str()
+            ),
+        ));
+    }
     let mut buckets: Vec<String> = sources
         .iter()
         .chain(&destinations)
         .flatten()
         .map(|place| place.bucket.clone())
         .chain(bucket.clone())
+        .chain(review.iter().filter_map(|place| place.bucket.clone()))
         .collect();
     buckets.sort_unstable();
     buckets.dedup();
@@ -117,6 +136,7 @@ pub fn plan(queue: &QueueArgs, worker: &WorkerArgs, model: &str) -> Result<Plan>
             uploads: local.then(|| format!("{INBOX}/")),
             overwrite: worker.overwrite,
             model: model.to_owned(),
+            review,
         },
         buckets,
     })

@@ -253,6 +253,7 @@ fn cutter(engine: Engine, limits: &LimitArgs, memory: u64, metrics: Metrics) -> 
             max_pixels: limits.max_pixels,
             ..Limits::default()
         },
+        review: None,
         metrics,
     }
 }

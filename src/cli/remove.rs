@@ -13,10 +13,10 @@ use tokio_util::task::AbortOnDropHandle;
 use walkdir::WalkDir;
 
 use super::{Context, EffectArgs, OutputArgs, progress_bar};
-use crate::config::{LimitArgs, ModelArgs};
+use crate::config::{LimitArgs, ModelArgs, ReviewArgs};
 use crate::effect::{Effect, EffectParams};
 use crate::error::{Code, Error, Result};
-use crate::job::{Format, Kind, Output};
+use crate::job::{Format, Kind, Output, Quality};
 use crate::object::ObjectName;
 use crate::pipeline::cutout::{Charged, Cutter, Order};
 use crate::pipeline::encode::Encoded;
@@ -60,6 +60,8 @@ pub struct RemoveCmd {
     model: ModelArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    review: ReviewArgs,
 }
 
 /// One photo and where its cut-out goes.
@@ -99,7 +101,10 @@ impl RemoveCmd {
         let warm_up = tasks.len() > 1;
         let engine = super::start_engine(&self.model, warm_up).await?.engine;
         let memory = super::photo_bytes(&self.limits);
-        let cutter = super::cutter(engine, &self.limits, memory, Metrics::new());
+        let cutter = Cutter {
+            review: self.review.bounds(),
+            ..super::cutter(engine, &self.limits, memory, Metrics::new())
+        };
         let bar = progress_bar(context, tasks.len() as u64, "cut out");
         let begun = Instant::now();
         let mut failures = 0_usize;
@@ -127,8 +132,11 @@ impl RemoveCmd {
             let (task, answer) = ended.context("a photo's task ended early")?;
             bar.inc(1);
             match answer {
-                Ok(()) => {
-                    tracing::debug!(from = %task.from.display(), to = %task.to.display(), "cut out")
+                Ok(quality) => {
+                    tracing::debug!(from = %task.from.display(), to = %task.to.display(), "cut out");
+                    if let Some(quality) = quality.filter(Quality::needs_review) {
+                        bar.suspend(|| warn(&task, &quality));
+                    }
                 }
                 Err(error) => {
                     failures += 1;
@@ -169,7 +177,26 @@ struct Rules {
     patience: Duration,
 }
 
-async fn cut(cutter: &Cutter, task: &Task, rules: &Rules, background: Option<Bytes>) -> Result<()> {
+/// The picture is there; whether it can be used, somebody should see.
+fn warn(task: &Task, quality: &Quality) {
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    eprintln!(
+        "{}: look at it ({quality}): subject {} in {} parts, uncertain {}, border {}, edge {} wide",
+        task.to.display(),
+        percent(quality.coverage),
+        quality.components,
+        percent(quality.uncertain),
+        percent(quality.border),
+        percent(quality.edge_width),
+    );
+}
+
+async fn cut(
+    cutter: &Cutter,
+    task: &Task,
+    rules: &Rules,
+    background: Option<Bytes>,
+) -> Result<Option<Quality>> {
     let targets: Vec<_> = rules
         .effects
         .iter()
@@ -229,8 +256,10 @@ async fn cut(cutter: &Cutter, task: &Task, rules: &Rules, background: Option<Byt
         let encoded = cutter.contact_sheet(&cut, SHEET_TILE).await?;
         write(to.clone(), encoded, rules.overwrite).await?;
     }
+    let quality = cut.quality().cloned();
     let encoded = cutter.encode(cut, &rules.output, &mut spent).await?;
-    write(task.to.clone(), encoded, rules.overwrite).await
+    write(task.to.clone(), encoded, rules.overwrite).await?;
+    Ok(quality)
 }
 
 async fn write(to: PathBuf, encoded: Encoded, overwrite: bool) -> Result<()> {

@@ -10,7 +10,9 @@ use tokio_util::task::TaskTracker;
 
 use super::ends::{self, Ends};
 use super::{Context, door, photo_bytes, start_engine, traces, watch};
-use crate::config::{HttpArgs, LimitArgs, ModelArgs, PushArgs, QueueArgs, TraceArgs, WorkerArgs};
+use crate::config::{
+    HttpArgs, LimitArgs, ModelArgs, PushArgs, QueueArgs, ReviewArgs, TraceArgs, WorkerArgs,
+};
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Code, Error, Result};
 use crate::ingress::http::cache::Cache;
@@ -20,6 +22,7 @@ use crate::ingress::push::{self, PushIngress};
 use crate::model::manifest::{Manifest, Resize};
 use crate::pipeline::Pipeline;
 use crate::pipeline::budget::Budget;
+use crate::pipeline::cutout::Cutter;
 use crate::side::health::{Pulse, QueueStatus, StorageStatus};
 use crate::side::state::{ModelInfo, Phase, SideState};
 use crate::side::{routes, server};
@@ -61,6 +64,8 @@ pub struct WorkerCmd {
     model: ModelArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    review: ReviewArgs,
     #[command(flatten)]
     http: HttpArgs,
     #[command(flatten)]
@@ -344,7 +349,10 @@ impl WorkerCmd {
     ) -> Pipeline {
         Pipeline {
             store,
-            cutter: super::cutter(engine, &self.limits, memory.pixels, metrics.clone()),
+            cutter: Cutter {
+                review: self.review.bounds(),
+                ..super::cutter(engine, &self.limits, memory.pixels, metrics.clone())
+            },
             downloads: Budget::new(memory.downloads),
             policy: plan.policy.clone(),
             max_file_bytes: self.limits.max_file_bytes.as_u64(),

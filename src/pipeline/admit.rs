@@ -1,10 +1,10 @@
 //! What a job may touch, and where its output goes: decided before anything is read.
 
-use crate::config::AllowedPlace;
+use crate::config::{AllowedPlace, ReviewPlace};
 use crate::destination::Template;
 use crate::effect::Effect;
 use crate::error::{Code, Error, Result};
-use crate::job::{Job, Kind};
+use crate::job::{Job, Kind, Quality};
 use crate::object::{ObjectName, ObjectRef};
 
 /// The rules of one worker.
@@ -26,6 +26,9 @@ pub struct Policy {
     pub overwrite: bool,
     /// The network that is loaded.
     pub model: String,
+    /// Where copies of cut-outs that somebody should look at go. The operator's own place, so it need
+    /// not be among `destinations`.
+    pub review: Option<ReviewPlace>,
 }
 
 /// A job that may be worked on.
@@ -41,6 +44,20 @@ pub struct Admitted {
     pub overwrite: bool,
     /// The picture behind the subject, where the job names one.
     pub background: Option<ObjectRef>,
+    /// Where a copy of the cut-out goes if somebody should look at it.
+    pub review: Option<ReviewPlace>,
+}
+
+impl Admitted {
+    /// What the job's results say of its matte, with the place of the copy if there is to be one.
+    /// `key` is the job's.
+    pub fn with_copy(&self, quality: Quality, key: &str) -> Quality {
+        let place = self.review.as_ref().filter(|_| quality.needs_review());
+        Quality {
+            copy: place.map(|place| place.copy_of(&self.destination, key)),
+            ..quality
+        }
+    }
 }
 
 impl Policy {
@@ -108,6 +125,7 @@ impl Policy {
             effects,
             overwrite: job.overwrite.unwrap_or(self.overwrite),
             background,
+            review: self.review.clone(),
             job,
         })
     }
@@ -202,6 +220,7 @@ mod tests {
             uploads: None,
             overwrite: false,
             model: "isnet-medium".into(),
+            review: None,
         }
     }
 

@@ -11,12 +11,13 @@ use super::compose::Picture;
 use super::cpu::CpuPool;
 use super::decode::{self, Header, Limits, Photo, SourceFormat};
 use super::encode::{self, Encoded};
+use super::quality::{self, Bounds};
 use super::{compose, effects, matte, preprocess};
 use crate::crash::crash_point;
 use crate::effect::{Effect, EffectParams};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::job::{Kind, Output};
+use crate::job::{Kind, Output, Quality};
 use crate::telemetry::attribute::{self, number, text};
 use crate::telemetry::labels::Stage;
 use crate::telemetry::metrics::{Metrics, NetworkLabels};
@@ -33,6 +34,8 @@ pub struct Cutter {
     pub cpu: CpuPool,
     /// What a photo may be.
     pub limits: Limits,
+    /// From where on a matte is unusual; `None` for no verdict.
+    pub review: Option<Bounds>,
     /// Who waits for what, and how long the network takes.
     pub metrics: Metrics,
 }
@@ -83,6 +86,8 @@ pub struct Cut {
     picture: Arc<Picture>,
     /// The cut-out that effects start from; the same as `picture` where that is one.
     cutout: Option<Arc<Picture>>,
+    /// `None` for a cut-out that was made before.
+    quality: Option<Quality>,
     paid: Arc<Share>,
 }
 
@@ -90,6 +95,11 @@ impl Cut {
     /// What was asked for.
     pub fn picture(&self) -> &Picture {
         &self.picture
+    }
+
+    /// What the matte is like; `None` for a cut-out that was made before.
+    pub fn quality(&self) -> Option<&Quality> {
+        self.quality.as_ref()
     }
 
     fn kept_cutout(&self) -> Result<Arc<Picture>> {
@@ -203,6 +213,7 @@ impl Cutter {
             let _held = held;
             let mut matte = inference.matte;
             matte::finish(&mut matte, &manifest.output)?;
+            let numbers = quality::measure(&matte);
             let (width, height) = (photo.width, photo.height);
             let resize = manifest.output.resize;
             let alpha = matte::to_full_size(&matte, width, height, resize, &output);
@@ -223,15 +234,17 @@ impl Cutter {
             let picture = compose::compose(photo, alpha, &output, background.as_ref())?;
             drop::<Option<Photo>>(background);
             crash_point!("picture_composed");
-            Ok((Arc::new(picture), cutout))
+            Ok((Arc::new(picture), cutout, numbers))
         };
         let waiting = self.metrics.waiting_guard(Stage::Compose);
-        let ((picture, cutout), ran) = self
+        let ((picture, cutout, numbers), ran) = self
             .on_pool(Stage::Compose, waiting, spent, composing)
             .await?;
         spent.add(Stage::Compose, ran.begun, ran.took, || {
             vec![text(attribute::KIND, kind.to_string())]
         });
+        let quality = self.judge(numbers);
+        self.metrics.matte(&quality);
         let cutout = match cutout {
             Some(cutout) => Some(Arc::new(cutout)),
             None => needs_cutout.then(|| Arc::clone(&picture)),
@@ -239,6 +252,7 @@ impl Cutter {
         Ok(Cut {
             picture,
             cutout,
+            quality: Some(quality),
             paid: share,
         })
     }
@@ -350,6 +364,7 @@ impl Cutter {
         Ok(Cut {
             cutout: Some(Arc::clone(&picture)),
             picture,
+            quality: None,
             paid,
         })
     }
@@ -389,6 +404,19 @@ impl Cutter {
                 spent.failed(stage, ran.begun, ran.took, &error);
                 Err(error)
             }
+        }
+    }
+
+    /// What the thresholds make of a matte's numbers; those of a cut-out that was made before may have
+    /// been judged by others.
+    pub fn judge(&self, numbers: Quality) -> Quality {
+        match &self.review {
+            Some(bounds) => bounds.judge(numbers),
+            None => Quality {
+                verdict: None,
+                reasons: Vec::new(),
+                ..numbers
+            },
         }
     }
 

@@ -25,7 +25,8 @@ use crate::telemetry::traces::Spans;
 use admit::{Admitted, Policy};
 use budget::{Budget, Share};
 use cutout::{Charged, Cutter, Order};
-use outputs::{Standing, Target, Writing, all_ours};
+pub(crate) use outputs::QUALITY_KEY;
+use outputs::{Standing, Target, Writing, all_ours, recorded_quality};
 
 pub mod admit;
 pub mod budget;
@@ -40,6 +41,7 @@ pub mod matte;
 mod outputs;
 mod pillow;
 pub mod preprocess;
+pub mod quality;
 
 mod resample;
 mod vector;
@@ -134,6 +136,7 @@ impl Pipeline {
             name: source.name.clone(),
             generation: Some(source.generation),
         };
+        let recorded = recorded_quality(&present);
         let standings = targets
             .iter()
             .zip(present)
@@ -143,9 +146,11 @@ impl Pipeline {
         if let Some(outputs) = all_ours(&standings) {
             let timings = timings(spent, arrival, begun);
             let status = Status::Duplicate;
-            return Ok(Some(
-                self.answer(&admitted, pinned, status, outputs, timings, arrival),
-            ));
+            let answer = self.answer(&admitted, pinned, status, outputs, timings, arrival);
+            return Ok(Some(JobResult {
+                quality: recorded,
+                ..answer
+            }));
         }
         crash_point!("job_admitted");
 
@@ -180,10 +185,18 @@ impl Pipeline {
         };
         let mut cut = self.cutter.cut(order, spent).await?;
 
+        // Where the cut-out is there and an effect is not, what was said of it then holds.
+        let quality = match standings.last() {
+            Some(Standing::Ours(_)) => recorded,
+            _ => cut
+                .quality()
+                .map(|found| admitted.with_copy(found.clone(), &key)),
+        };
         let writing = Writing {
             admitted: &admitted,
             source: &pinned,
             key: &key,
+            quality: quality.as_ref(),
         };
         let (main, effects) = targets.split_last().expect("every job has its cut-out");
         let (main_standing, standings) = standings.split_last().expect("as many as targets");
@@ -210,6 +223,7 @@ impl Pipeline {
         if let Standing::Free(precondition) = main_standing {
             let encoded = self.cutter.encode(cut, output, spent).await?;
             crash_point!("output_encoded");
+            self.set_aside(&encoded, &writing, spent).await?;
             let written = self
                 .write(main, encoded, *precondition, &writing, spent)
                 .await?;
@@ -220,9 +234,8 @@ impl Pipeline {
             outputs.splice(0..0, main_standing.ours());
         }
         let timings = timings(spent, arrival, begun);
-        Ok(Some(self.answer(
-            &admitted, pinned, status, outputs, timings, arrival,
-        )))
+        let answer = self.answer(&admitted, pinned, status, outputs, timings, arrival);
+        Ok(Some(JobResult { quality, ..answer }))
     }
 
     fn check_size(&self, object: &ObjectRef, bytes: u64) -> Result<()> {
@@ -322,6 +335,7 @@ impl Pipeline {
                 provider: info.provider.as_str().to_owned(),
                 precision: info.precision.as_str().to_owned(),
             }),
+            quality: None,
             timings_ms,
             attempt: arrival.attempt,
             error: None,

@@ -9,8 +9,8 @@ use super::Pipeline;
 use super::admit::Admitted;
 use super::encode::Encoded;
 use crate::effect::Effect;
-use crate::error::{Code, Error, Result};
-use crate::job::{MARKER, OutputObject, Status};
+use crate::error::{Class, Code, Error, Result};
+use crate::job::{MARKER, OutputObject, Quality, Status};
 use crate::object::{ObjectName, ObjectRef};
 use crate::store::{NewObject, ObjectMeta, Precondition, Written};
 use crate::telemetry::attribute::{self, number, text};
@@ -23,6 +23,12 @@ const SIZE_KEY: &str = "cutout-size";
 
 /// Which of a job's outputs an object is: the cut-out's kind, or the effect.
 const OUTPUT_KEY: &str = "cutout-output";
+
+/// Whether somebody should look at the picture, for who lists objects.
+const VERDICT_KEY: &str = "cutout-verdict";
+
+/// All of it as JSON, so that a duplicate's result can tell it without the network.
+pub(crate) const QUALITY_KEY: &str = "cutout-quality";
 
 /// One object that a job is to write.
 pub(super) struct Target {
@@ -95,6 +101,13 @@ impl Target {
     }
 }
 
+/// What a former delivery's cut-out, the last of the targets, says of its matte.
+pub(super) fn recorded_quality(present: &[Option<ObjectMeta>]) -> Option<Quality> {
+    let metadata = &present.last()?.as_ref()?.metadata;
+    // One that cannot be read was not written by this version; the cut-out is there all the same.
+    serde_json::from_str(metadata.get(QUALITY_KEY)?).ok()
+}
+
 /// What a target's place holds.
 pub(super) enum Standing {
     /// This very job's output, by a former delivery.
@@ -130,6 +143,8 @@ pub(super) struct Writing<'a> {
     pub source: &'a ObjectRef,
     /// The job's key.
     pub key: &'a str,
+    /// What its matte is like.
+    pub quality: Option<&'a Quality>,
 }
 
 /// An object that is durable.
@@ -150,6 +165,37 @@ impl Pipeline {
     /// What the destination holds, if anything.
     pub(super) async fn present(&self, destination: &ObjectName) -> Result<Option<ObjectMeta>> {
         self.store.find(&destination.clone().into()).await
+    }
+
+    /// Writes the copy for review, if there is to be one. Before the cut-out: who finds that finds its copy
+    /// too, and a delivery that ends between the two leaves the next one to do the rest.
+    ///
+    /// It is an output like the others: when it cannot be written the job comes again. A picture that
+    /// somebody wanted to see before it is used must not pass unseen because of an outage.
+    pub(super) async fn set_aside(
+        &self,
+        encoded: &Encoded,
+        writing: &Writing<'_>,
+        spent: &mut Spent,
+    ) -> Result<()> {
+        let Some(name) = writing.quality.and_then(|quality| quality.copy.clone()) else {
+            return Ok(());
+        };
+        let copy = Target {
+            effect: None,
+            name,
+            kind: "review".to_owned(),
+        };
+        let written = self.write(&copy, encoded.clone(), Precondition::Absent, writing, spent);
+        match written.await {
+            // The place is the operator's to mend: the job has done nothing wrong.
+            Err(error) if error.class() == Class::Permanent => Err(Error::new(
+                Code::StorageUnavailable,
+                format!("the copy for review cannot be written to {}", copy.name),
+            )
+            .caused_by(error)),
+            written => written.map(drop),
+        }
     }
 
     /// Writes one object, unless another delivery of the same job was faster.
@@ -233,6 +279,12 @@ impl Pipeline {
             (OUTPUT_KEY.to_owned(), target.kind.clone()),
             (SIZE_KEY.to_owned(), format!("{width}x{height}")),
         ]);
+        if let Some(quality) = writing.quality {
+            let verdict = quality.verdict.map(|verdict| verdict.as_str().to_owned());
+            metadata.extend(verdict.map(|verdict| (VERDICT_KEY.to_owned(), verdict)));
+            let all = serde_json::to_string(quality).ok();
+            metadata.extend(all.map(|all| (QUALITY_KEY.to_owned(), all)));
+        }
         metadata
     }
 }

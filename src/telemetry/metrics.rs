@@ -15,6 +15,7 @@ use super::labels::{
 };
 use crate::effect::Effect;
 use crate::error::{Class, Code, Error, Result};
+use crate::job::{Quality, Reason};
 use crate::version;
 
 /// 10 ms to 300 s: a stage of a small photo takes tens of milliseconds, a job may take five
@@ -26,6 +27,16 @@ const SECONDS: &[f64] = &[
 
 /// Batches are small: at 1024² a GPU is busy with four.
 const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
+
+/// Shares of a picture that are subject: tenths, and the ends, where things go wrong.
+const COVERAGE: &[f64] = &[
+    0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97, 1.0,
+];
+
+/// Shares of a picture that are neither subject nor background: a percent or two with most photos.
+const UNCERTAIN: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0,
+];
 
 /// The code label of a job that did not fail.
 const NO_CODE: &str = "none";
@@ -43,6 +54,9 @@ struct Inner {
     jobs_in_flight: IntGaugeVec,
     stage_queue_depth: IntGaugeVec,
     batch_size: Histogram,
+    matte_coverage_ratio: Histogram,
+    matte_uncertain_ratio: Histogram,
+    reviews: IntCounterVec,
     inference_seconds: HistogramVec,
     model_load_seconds: Gauge,
     startup_seconds: GaugeVec,
@@ -131,6 +145,21 @@ impl Metrics {
                 &["stage"],
             ),
             batch_size: new.histogram("batch_size", "Photos in one run of the network.", BATCH),
+            matte_coverage_ratio: new.histogram(
+                "matte_coverage_ratio",
+                "Share of a photo that the network took for the subject.",
+                COVERAGE,
+            ),
+            matte_uncertain_ratio: new.histogram(
+                "matte_uncertain_ratio",
+                "Share of a photo that the network took for neither subject nor background.",
+                UNCERTAIN,
+            ),
+            reviews: new.counters(
+                "reviews_total",
+                "Mattes that somebody should look at, by each reason that they have.",
+                &["reason"],
+            ),
             inference_seconds: new.histograms(
                 "inference_seconds",
                 "Time of one run of the network, whatever its batch.",
@@ -262,6 +291,9 @@ impl Metrics {
         for outcome in CacheOutcome::ALL {
             inner.cache_requests.with_label_values(&[outcome.as_str()]);
         }
+        for reason in Reason::ALL {
+            inner.reviews.with_label_values(&[reason.as_str()]);
+        }
         for effect in Effect::ALL {
             inner.effects_failed.with_label_values(&[effect.as_str()]);
         }
@@ -370,6 +402,15 @@ impl Metrics {
             .inference_seconds
             .with_label_values(&labels)
             .observe(elapsed.as_secs_f64());
+    }
+
+    /// A matte was made, and judged where it is to be.
+    pub fn matte(&self, quality: &Quality) {
+        self.0.matte_coverage_ratio.observe(quality.coverage);
+        self.0.matte_uncertain_ratio.observe(quality.uncertain);
+        for reason in &quality.reasons {
+            self.0.reviews.with_label_values(&[reason.as_str()]).inc();
+        }
     }
 
     /// The network's session was built.
@@ -674,7 +715,8 @@ mod tests {
             bytes_in_total bytes_out_total memory_budget_bytes retries_total dead_letters_total \
             duplicates_total notifications_skipped_total push_refused_total http_requests_total \
             http_request_seconds build_info component_up gpu_memory_bytes cache_requests_total \
-            effects_failed_total spans_exported_total spans_lost_total";
+            effects_failed_total spans_exported_total spans_lost_total matte_coverage_ratio \
+             matte_uncertain_ratio reviews_total";
         let expected: BTreeSet<_> = contract.split_whitespace().map(str::to_owned).collect();
         assert_eq!(names, expected);
     }

@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::EngineInfo;
 use crate::error::{Code, Error, Result};
-use crate::job::{MARKER, Output};
+use crate::job::{MARKER, Output, Quality};
 use crate::object::{ObjectName, ObjectRef};
+use crate::pipeline::QUALITY_KEY;
 use crate::store::{NewObject, ObjectMeta, Precondition, Store};
 use crate::version::VERSION;
 
@@ -87,8 +88,8 @@ impl Cache {
         }
     }
 
-    /// The cut-out, if it is there and not too old.
-    pub async fn get(&self, key: &CacheKey) -> Result<Option<Bytes>> {
+    /// The cut-out and what its matte was like, if it is there and not too old.
+    pub async fn get(&self, key: &CacheKey) -> Result<Option<(Bytes, Option<Quality>)>> {
         let name = self.name(key)?;
         let Some(meta) = self.store.find(&name.clone().into()).await? else {
             return Ok(None);
@@ -113,11 +114,13 @@ impl Cache {
                 return Ok(None);
             }
         }
-        Ok(Some(content.freeze()))
+        let quality = meta.metadata.get(QUALITY_KEY);
+        let quality = quality.and_then(|json| serde_json::from_str(json).ok());
+        Ok(Some((content.freeze(), quality)))
     }
 
     /// Keeps a cut-out, in place of one that is too old. Who was faster has written the same.
-    pub async fn put(&self, key: &CacheKey, png: Bytes) -> Result<()> {
+    pub async fn put(&self, key: &CacheKey, png: Bytes, quality: Option<&Quality>) -> Result<()> {
         let name = self.name(key)?;
         let now = Timestamp::now();
         let precondition = match self.store.find(&name.clone().into()).await? {
@@ -129,11 +132,13 @@ impl Cache {
             .ok()
             .and_then(|ttl| now.checked_add(ttl).ok())
             .ok_or_else(|| Error::new(Code::ConfigInvalid, "--cache-ttl is too long"))?;
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             // No upload notification about it becomes a job.
             (MARKER.to_owned(), format!("cache-{}", key.0)),
             (EXPIRES.to_owned(), expires.to_string()),
         ]);
+        let quality = quality.and_then(|quality| serde_json::to_string(quality).ok());
+        metadata.extend(quality.map(|json| (QUALITY_KEY.to_owned(), json)));
         let object = NewObject {
             body: png,
             content_type: "image/png",
@@ -187,14 +192,27 @@ mod tests {
             cache(Duration::from_millis(1)),
             cache(Duration::from_secs(3600)),
         );
+        let quality = Quality {
+            coverage: 0.25,
+            uncertain: 0.01,
+            components: 1,
+            border: 0.0,
+            edge_width: 0.002,
+            verdict: None,
+            reasons: Vec::new(),
+            copy: None,
+        };
         assert_eq!(long.get(&key("rex")).await.unwrap(), None);
-        short.put(&key("rex"), "old".into()).await.unwrap();
+        short.put(&key("rex"), "old".into(), None).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(long.get(&key("rex")).await.unwrap(), None, "too old");
-        long.put(&key("rex"), "new".into()).await.unwrap();
-        assert_eq!(long.get(&key("rex")).await.unwrap().unwrap(), "new");
-        long.put(&key("rex"), "newer".into()).await.unwrap();
-        assert_eq!(long.get(&key("rex")).await.unwrap().unwrap(), "new");
+        long.put(&key("rex"), "new".into(), Some(&quality))
+            .await
+            .unwrap();
+        let kept = Some(("new".into(), Some(quality.clone())));
+        assert_eq!(long.get(&key("rex")).await.unwrap(), kept);
+        long.put(&key("rex"), "newer".into(), None).await.unwrap();
+        assert_eq!(long.get(&key("rex")).await.unwrap(), kept);
         assert_eq!(long.get(&key("max")).await.unwrap(), None);
     }
 }

@@ -89,13 +89,14 @@ impl FromStr for Origin {
 }
 
 /// Headers of answers that a page's script may read.
-const EXPOSED: [HeaderName; 8] = [
+const EXPOSED: [HeaderName; 9] = [
     HeaderName::from_static("x-processing-time"),
     HeaderName::from_static("x-cache-hits"),
     HeaderName::from_static("x-session-id"),
     HeaderName::from_static("x-effect"),
     HeaderName::from_static("x-available-effects"),
     HeaderName::from_static("x-effects-count"),
+    HeaderName::from_static("x-cutout-quality"),
     HeaderName::from_static("x-request-id"),
     header::RETRY_AFTER,
 ];

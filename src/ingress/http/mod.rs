@@ -28,7 +28,6 @@ use utoipa_axum::routes;
 
 use crate::pipeline::budget::Budget;
 use crate::pipeline::cutout::Cutter;
-use crate::pipeline::encode::Encoded;
 use crate::pipeline::millis;
 use crate::side::routes::More;
 use crate::side::state::{Phase, SideState};
@@ -38,6 +37,7 @@ use cache::{Cache, CacheKey};
 use client::{AddressSource, Client};
 use cors::Origin;
 use flights::Flights;
+use process::Kept;
 use progress::Sessions;
 use rate::RateLimit;
 use refusal::{RETRY_AFTER, Refusal};
@@ -122,7 +122,7 @@ pub struct Api {
     places: Arc<Semaphore>,
     listeners: Arc<Semaphore>,
     sessions: Sessions,
-    flights: Flights<CacheKey, Encoded>,
+    flights: Flights<CacheKey, Kept>,
     /// Cut-outs on their way to the cache.
     keepers: Arc<Semaphore>,
     /// Requests under way, which a drain waits for.

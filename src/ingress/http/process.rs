@@ -27,7 +27,7 @@ use super::upload::{self, Upload, UploadLimits};
 use super::{Admission, Api, Client, NAME, Service};
 use crate::effect::{Effect, EffectParams};
 use crate::error::{Code, Error};
-use crate::job::{Format, Output};
+use crate::job::{Format, Output, Quality, Reason, Verdict};
 use crate::pipeline::budget::Share;
 use crate::pipeline::cutout::{Charged, Cut, Order};
 use crate::pipeline::decode;
@@ -71,6 +71,25 @@ pub struct EffectsAnswer {
     failed_effects: Option<Vec<String>>,
     /// Whether one effect was asked for alone.
     progressive_mode: bool,
+    /// What the matte is like; null for a cut-out that was kept by an older version.
+    quality: Option<QualityAnswer>,
+}
+
+/// How sure the network was, and whether somebody should look at the picture. Shares are of the whole
+/// picture, 0 to 1.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape is read, for the document")]
+pub struct QualityAnswer {
+    coverage: f64,
+    uncertain: f64,
+    components: u32,
+    border: f64,
+    edge_width: f64,
+    /// `ok` or `review`; absent where the worker does not judge.
+    #[schema(value_type = Option<String>)]
+    verdict: Option<Verdict>,
+    #[schema(value_type = Vec<String>)]
+    reasons: Vec<Reason>,
 }
 
 /// Seconds.
@@ -108,7 +127,8 @@ pub struct CacheInfo {
     responses(
         (status = 200, description = "The cut-out", content_type = "image/png", body = Vec<u8>,
          headers(("X-Processing-Time" = f64, description = "Seconds"),
-                 ("X-Cache-Hits" = u32, description = "1 when the cut-out was there already"))),
+                 ("X-Cache-Hits" = u32, description = "1 when the cut-out was there already"),
+                 ("X-Cutout-Quality" = String, description = "`ok`, or `review:` and why somebody should look"))),
         (status = 400, description = "Not a photo", body = Refusal),
         (status = 408, description = "The upload came too slowly", body = Refusal),
         (status = 413, description = "Too many bytes or pixels", body = Refusal),
@@ -145,7 +165,8 @@ pub async fn remove_background(
     responses(
         (status = 200, description = "The picture", content_type = "image/png", body = Vec<u8>,
          headers(("X-Processing-Time" = f64, description = "Seconds"), ("X-Cache-Hits" = u32),
-                 ("X-Session-ID" = String), ("X-Effect" = String), ("X-Available-Effects" = String))),
+                 ("X-Session-ID" = String), ("X-Effect" = String), ("X-Available-Effects" = String),
+                 ("X-Cutout-Quality" = String))),
         (status = 400, description = "Not a photo, an unknown effect, or parameters that are not JSON", body = Refusal),
         (status = 413, body = Refusal), (status = 415, body = Refusal), (status = 422, body = Refusal),
         (status = 429, body = Refusal), (status = 500, body = Refusal), (status = 503, body = Refusal),
@@ -182,7 +203,7 @@ pub async fn process(
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "The pictures", body = EffectsAnswer,
-         headers(("X-Effects-Count" = u32), ("X-Session-ID" = String))),
+         headers(("X-Effects-Count" = u32), ("X-Session-ID" = String), ("X-Cutout-Quality" = String))),
         (status = 400, body = Refusal), (status = 413, body = Refusal), (status = 415, body = Refusal),
         (status = 422, body = Refusal), (status = 429, body = Refusal), (status = 500, body = Refusal),
         (status = 503, body = Refusal), (status = 504, body = Refusal),
@@ -378,6 +399,15 @@ struct Work<'a> {
 struct CutOut {
     png: Option<Encoded>,
     cut: Option<Cut>,
+    quality: Option<Quality>,
+}
+
+/// A cut-out as it is kept for others.
+#[derive(Clone)]
+pub struct Kept {
+    png: Encoded,
+    /// Not judged yet: who kept it may have had other thresholds.
+    quality: Option<Quality>,
 }
 
 /// What a request asks for in pictures.
@@ -408,7 +438,7 @@ impl Wanted {
 }
 
 /// What an answer holds on to while it is being sent.
-struct Kept {
+struct Held {
     _paid: Share,
     _admission: Admission,
 }
@@ -453,9 +483,10 @@ impl Work<'_> {
         let effect = wanted.effects[0];
         let mut cut_out = cut_out;
         let picture = self.effect(&mut cut_out, effect, &wanted).await?;
+        let quality = cut_out.quality.take();
         drop(cut_out);
         let mut response = self.image(picture, paid, admission);
-        self.finish(&mut response);
+        self.finish(&mut response, quality.as_ref());
         if !matches!(wish, Wish::RemoveBackground) {
             set(&mut response, "x-session-id", &self.id);
             set(&mut response, "x-effect", effect.as_str());
@@ -490,6 +521,7 @@ impl Work<'_> {
             let cut = self.cut(file, &worked).await?;
             return Ok(CutOut {
                 png: None,
+                quality: cut.quality().cloned(),
                 cut: Some(cut),
             });
         };
@@ -509,12 +541,13 @@ impl Work<'_> {
         let flight = api.flights.join(key.clone());
         // Stays `Shared` when another request fills the flight.
         let (mut found, mut cut) = (CacheOutcome::Shared, None);
-        let png = flight
+        let kept = flight
             .get_or_try_init(|| async {
                 match in_time(cache.get(&key)).await {
-                    Ok(Some(bytes)) => {
+                    Ok(Some((bytes, quality))) => {
                         found = CacheOutcome::Hit;
-                        return Ok(kept_png(bytes));
+                        let png = kept_png(bytes);
+                        return Ok(Kept { png, quality });
                     }
                     Ok(None) => found = CacheOutcome::Miss,
                     // The photo can be cut out without.
@@ -526,9 +559,11 @@ impl Work<'_> {
                 let made = self.cut(file, &worked).await?;
                 self.session.stage(Stage::Encode);
                 let png = self.png(&made).await?;
+                let quality = made.quality().cloned();
                 cut = Some(made);
-                keep(&api, &service, key.clone(), png.bytes.clone());
-                Ok::<_, Failure>(png)
+                let kept = Kept { png, quality };
+                keep(&api, &service, key.clone(), kept.clone());
+                Ok::<_, Failure>(kept)
             })
             .await?
             .clone();
@@ -540,11 +575,12 @@ impl Work<'_> {
             api.counts.cache_misses.fetch_add(1, Ordering::Relaxed);
         }
         if cut.is_none() && !worked.is_empty() {
-            cut = Some(self.reopened(&png, again, wanted, &worked).await?);
+            cut = Some(self.reopened(&kept.png, again, wanted, &worked).await?);
         }
         Ok(CutOut {
-            png: Some(png),
+            png: Some(kept.png),
             cut,
+            quality: kept.quality.map(|numbers| service.cutter.judge(numbers)),
         })
     }
 
@@ -644,6 +680,7 @@ impl Work<'_> {
                 Err(refused) => return Err(refused),
             }
         }
+        let quality = cut_out.quality.take();
         drop(cut_out);
         if let (true, Some(error)) = (made.is_empty(), first) {
             return Err(error.into());
@@ -676,13 +713,14 @@ impl Work<'_> {
             "total_effects": made.len(),
             "failed_effects": if failed.is_empty() { None } else { Some(failed) },
             "progressive_mode": progressive,
+            "quality": quality,
         });
         // Its braces go: what is before is part of the same object.
         body.text(format!("}},{}", &rest.to_string()[1..]));
         let mut response = Response::new(self.sent(body.pieces(), paid, admission));
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
-        self.finish(&mut response);
+        self.finish(&mut response, quality.as_ref());
         set(&mut response, "x-session-id", &self.id);
         set(&mut response, "x-effects-count", &made.len().to_string());
         set(&mut response, "x-available-effects", &available());
@@ -715,18 +753,21 @@ impl Work<'_> {
         paid: Share,
         admission: Admission,
     ) -> Body {
-        let kept = Kept {
+        let held = Held {
             _paid: paid,
             _admission: admission,
         };
-        sending::body(pieces, kept, Instant::now() + self.service.timeout)
+        sending::body(pieces, held, Instant::now() + self.service.timeout)
     }
 
     /// Tells how much time it was.
-    fn finish(&self, response: &mut Response) {
+    fn finish(&self, response: &mut Response, quality: Option<&Quality>) {
         let seconds = format!("{:.3}", self.begun.elapsed().as_secs_f64());
         set(response, "x-processing-time", &seconds);
         set(response, "x-cache-hits", &self.hits.to_string());
+        if let Some(quality) = quality {
+            set(response, "x-cutout-quality", &quality.to_string());
+        }
     }
 }
 
@@ -747,7 +788,7 @@ async fn in_time<T>(look: impl Future<Output = Result<T, Error>>) -> Result<T, E
 const KEEPING: Duration = Duration::from_secs(20);
 
 /// Puts a cut-out into the cache while the answer is on its way.
-fn keep(api: &Arc<Api>, service: &Arc<Service>, key: CacheKey, png: Bytes) {
+fn keep(api: &Arc<Api>, service: &Arc<Service>, key: CacheKey, kept: Kept) {
     let (service, metrics) = (Arc::clone(service), api.metrics.clone());
     let Ok(keeper) = Arc::clone(&api.keepers).try_acquire_owned() else {
         metrics.cache(CacheOutcome::NotKept);
@@ -759,7 +800,10 @@ fn keep(api: &Arc<Api>, service: &Arc<Service>, key: CacheKey, png: Bytes) {
         let (_keeper, _under_way) = (keeper, under_way);
         let Some(cache) = &service.cache else { return };
         // Nothing waits for it for long, a drain least of all.
-        let put = tokio::time::timeout(KEEPING, cache.put(&key, png));
+        let put = tokio::time::timeout(
+            KEEPING,
+            cache.put(&key, kept.png.bytes, kept.quality.as_ref()),
+        );
         let put = tokio::select! {
             put = put => put,
             () = give_up.cancelled() => return,
