@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test terraform-test bench eval bench-pixels bench-effects bench-peers simulate image image-test fixtures pictures parity soak fuzz clean
+.PHONY: help setup demo test lint scripts-test terraform-test bench eval bench-pixels bench-effects bench-foreground bench-peers simulate image image-test fixtures pictures parity soak fuzz clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.cache/bin:$(PATH)
 export ORT_DYLIB_PATH ?= $(CURDIR)/.cache/lib/libonnxruntime.so
 
 help: ## Lists the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Fetches and verifies everything that the tests need (once)
 	$(SETUP) test
@@ -61,6 +61,9 @@ bench-effects: ## Times every effect on 12 megapixels, next to the same arithmet
 eval: ## Measures both embedded networks on the checked-in evaluation set (docs/evaluation.md)
 	$(SETUP) runtime
 	cargo run --release --locked -- eval tests/fixtures/eval/images tests/fixtures/eval/masks --model isnet-medium --model isnet-small --provider cpu
+
+bench-foreground: ## Times the estimation of the subject's colours on 12 megapixels, next to PyMatting, in turns (FOREGROUND_FLAGS)
+	"$$(tests/foreground/environment.sh)/bin/python" bench/foreground.py $(FOREGROUND_FLAGS)
 
 bench-peers: ## Runs the same photos through cutout and rembg with the same weights, in turns; writes JSON, picture and tables (PEERS_FLAGS; 20 minutes)
 	$(SETUP) runtime

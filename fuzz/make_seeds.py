@@ -363,6 +363,7 @@ def jobs() -> None:
         {"kind": "blur", "padding": "0.5%"},
         {"kind": "white"},
         {"kind": "green", "threshold": 1},
+        {"kind": "white", "decontaminate": False},
     ]
     for number, output in enumerate(outputs):
         write("job", f"output-{number}.json", json.dumps({"source": "rex.jpg", "output": output}))

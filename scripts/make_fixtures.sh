@@ -19,3 +19,4 @@ fi
 "$environment/bin/python" tests/reference/make_rembg.py
 "$(tests/effects/environment.sh)/bin/python" tests/effects/reference.py
 tests/eval/make.sh
+"$(tests/foreground/environment.sh)/bin/python" tests/foreground/make.py

@@ -107,6 +107,11 @@ pub struct Output {
     /// How an `image:` background is brought to the photo's size.
     #[serde(skip_serializing_if = "Fit::is_default")]
     pub background_fit: Fit,
+    /// Take the old background's colour out of the subject's edge, where the photo shows both
+    /// mixed. Has no effect with a `threshold`, nor on `mask` and `overlay`.
+    // On by default, unlike the above: see `identity`.
+    #[serde(skip_serializing_if = "Clone::clone")]
+    pub decontaminate: bool,
 }
 
 impl Default for Output {
@@ -123,6 +128,7 @@ impl Default for Output {
             threshold: None,
             reverse: false,
             background_fit: Fit::Stretch,
+            decontaminate: true,
         }
     }
 }
@@ -131,6 +137,33 @@ impl Output {
     /// The kind after `background` has been taken into account.
     pub fn effective_kind(&self) -> &Kind {
         self.background.as_ref().unwrap_or(&self.kind)
+    }
+
+    /// Whether a picture of this kind has the old background's colour taken out. A hard mask leaves
+    /// nothing that is mixed; `mask` has no colour, and `overlay` shows the photo itself.
+    pub const fn decontaminates(&self, kind: &Kind) -> bool {
+        self.decontaminate
+            && self.threshold.is_none()
+            && !matches!(kind, Kind::Mask | Kind::Overlay)
+    }
+
+    /// What decides the pixels, for keys under which pictures are found again. `effects` says
+    /// whether cut-outs with effects are among them.
+    ///
+    /// Pictures that were made before there was `decontaminate` are those without it, so here it is
+    /// the `true` that is said and the `false` that is left out.
+    pub fn identity(&self, effects: bool) -> serde_json::Value {
+        let plain = Self {
+            decontaminate: true,
+            ..self.clone()
+        };
+        let mut identity = serde_json::json!(plain);
+        if self.decontaminates(self.effective_kind())
+            || (effects && self.decontaminates(&Kind::Rgba))
+        {
+            identity["decontaminate"] = true.into();
+        }
+        identity
     }
 }
 
@@ -590,7 +623,7 @@ impl Job {
         let identity = serde_json::json!({
             "source": self.source.name,
             "generation": generation,
-            "output": self.output,
+            "output": self.output.identity(!effects.is_empty()),
             "effects": effects,
             "model": model_sha256,
         });
@@ -916,19 +949,20 @@ mod tests {
         assert!(message.message().contains("outside 0 to 1"), "{message}");
     }
 
+    /// The key of `EXAMPLE` as it was computed before there were any of the options that are left out
+    /// where they say nothing: of the picture whose colours are the photo's own.
+    const PLAIN_KEY: &str = "cea745f4b837005252dc71ac1491615f4b53b5e3c5b8888dee46d089097c284a";
+
     #[test]
     fn options_that_are_not_used_leave_the_job_key_as_it_was() {
         let output = serde_json::to_string(&Output::default()).unwrap();
-        for name in ["threshold", "reverse", "background_fit"] {
+        for name in ["threshold", "reverse", "background_fit", "decontaminate"] {
             assert!(!output.contains(name), "{output}");
         }
-        let job = Job::parse(EXAMPLE.as_bytes()).unwrap();
+        let mut job = Job::parse(EXAMPLE.as_bytes()).unwrap();
+        job.output.decontaminate = false;
         let key = job.key(Generation(1), "aa");
-        // As 0.1.0 computed it, before these options were.
-        assert_eq!(
-            key,
-            "cea745f4b837005252dc71ac1491615f4b53b5e3c5b8888dee46d089097c284a"
-        );
+        assert_eq!(key, PLAIN_KEY);
         let with = |change: fn(&mut Output)| {
             let mut job = job.clone();
             change(&mut job.output);
@@ -939,6 +973,51 @@ mod tests {
         let zero = with(|o| o.threshold = Some(Threshold::new(0.0).unwrap()));
         let one = with(|o| o.threshold = Some(Threshold::new(1.0).unwrap()));
         assert!(zero != key && one != key && zero != one);
+    }
+
+    #[test]
+    fn pictures_with_estimated_colours_are_not_taken_for_those_with_the_photos() {
+        let mut job = Job::parse(EXAMPLE.as_bytes()).unwrap();
+        job.effects.clear();
+        let keys = |job: &Job, kind: Kind| {
+            [true, false].map(|decontaminate| {
+                let mut job = job.clone();
+                job.output.kind = kind.clone();
+                job.output.decontaminate = decontaminate;
+                job.key(Generation(1), "aa")
+            })
+        };
+        for kind in [Kind::Rgba, Kind::White, Kind::Blur] {
+            let [estimated, plain] = keys(&job, kind);
+            assert_ne!(estimated, plain);
+        }
+        // What has no such colours stays what it was, whatever the option says.
+        for kind in [Kind::Mask, Kind::Overlay] {
+            let [estimated, plain] = keys(&job, kind);
+            assert_eq!(estimated, plain);
+        }
+        let mut hard = job.clone();
+        hard.output.threshold = Some(Threshold::new(0.5).unwrap());
+        let [estimated, plain] = keys(&hard, Kind::Rgba);
+        assert_eq!(estimated, plain);
+        // Effects are made of the cut-out, beside a mask too.
+        job.effects = vec![Effect::PopArt];
+        let [estimated, plain] = keys(&job, Kind::Mask);
+        assert_ne!(estimated, plain);
+    }
+
+    #[test]
+    fn a_job_says_false_and_does_not_have_to_say_true() {
+        let job = |output: &str| {
+            let json = format!(r#"{{"source":"gs://perkie/x.jpg","output":{output}}}"#);
+            Job::parse(json.as_bytes()).unwrap()
+        };
+        assert!(job("{}").output.decontaminate);
+        let without = job(r#"{"decontaminate":false}"#);
+        assert!(!without.output.decontaminate);
+        let again = Job::parse(&serde_json::to_vec(&without).unwrap()).unwrap();
+        assert_eq!(again, without);
+        assert_ne!(without.id(), job("{}").id());
     }
 
     #[test]

@@ -513,6 +513,35 @@ fn a_job_with_effects_writes_them_beside_its_cut_out_once_and_none_becomes_a_job
 }
 
 #[test]
+fn remove_takes_the_old_background_out_of_the_edge_unless_told_not_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let cut = |name: &str, flags: &[&str]| {
+        let path = dir.path().join(name);
+        let mut remove = quick();
+        remove.arg("remove").arg(file(CAT)).arg("-o").arg(&path);
+        let ran = run(remove.args(flags));
+        assert!(ran.status.success(), "{}", told(&ran));
+        image::open(path).unwrap().into_rgba8()
+    };
+    let own = cut("own.png", &[]);
+    let plain = cut("plain.png", &["--no-decontaminate"]);
+    let alpha = |cut: &image::RgbaImage| cut.pixels().map(|pixel| pixel[3]).collect::<Vec<_>>();
+    assert_eq!(alpha(&own), alpha(&plain));
+    let changed = own.pixels().zip(plain.pixels()).filter(|(a, b)| a != b);
+    let between = own.pixels().filter(|pixel| (1..255).contains(&pixel[3]));
+    assert!(changed.count() * 2 > between.count());
+    // A hard mask mixes nothing, and a mask has no colour.
+    for flags in [["--threshold", "0.4"], ["--kind", "mask"]] {
+        let with = cut("with.png", &flags);
+        let without = cut(
+            "without.png",
+            &[&flags[..], &["--no-decontaminate"]].concat(),
+        );
+        assert_eq!(with, without, "{flags:?}");
+    }
+}
+
+#[test]
 fn remove_writes_effects_and_a_contact_sheet() {
     let dir = tempfile::tempdir().unwrap();
     let mut remove = quick();

@@ -136,6 +136,8 @@ fn output(case: &Value) -> Output {
         kind,
         threshold: threshold.map(|value| Threshold::new(value as f32).unwrap()),
         reverse: case["reverse"].as_bool().unwrap(),
+        // The fixture's reference had no PyMatting.
+        decontaminate: false,
         ..Output::default()
     }
 }
@@ -246,6 +248,25 @@ fn pictures_are_the_references_for_every_kind_of_output() {
         table.row(case, &output.kind, &as_image(ours));
     }
     table.end();
+}
+
+/// With PyMatting installed, the reference's `rgba` has its colours; `tests/foreground/make.py` did what
+/// `Remover.process` does then.
+#[test]
+fn cut_outs_are_the_references_where_it_has_pymatting() {
+    let index = index();
+    for network in list(&index, "networks") {
+        let name = text(&network["name"]);
+        let photo = photo(text(&network["photo"]));
+        let output = Output::default();
+        let alpha = alpha(network, &photo, &output);
+        let ours = as_image(compose::compose(photo, alpha, &output, None).unwrap());
+        let theirs = format!("../../fixtures/foreground/{name}.rgba.png");
+        let theirs = image::open(fixture(&theirs)).unwrap();
+        let apart = difference(&samples(&ours, &Kind::Rgba), &samples(&theirs, &Kind::Rgba));
+        println!("{name}: {apart:?}");
+        assert!(apart.mean < 0.5 && apart.near > 0.999, "{name}: {apart:?}");
+    }
 }
 
 /// The graph that `make parity` exported for a network of the fixture, run as the fixture's was.

@@ -8,7 +8,7 @@ use cutout::engine::tensor::Matte;
 use cutout::job::{Fit, Kind, Output, Padding, Size};
 use cutout::model::manifest::{InputSpec, Layout as TensorLayout, MatteResize, Resize};
 use cutout::pipeline::decode::{Limits, decode, sniff};
-use cutout::pipeline::{compose, encode, matte, preprocess};
+use cutout::pipeline::{compose, encode, foreground, matte, preprocess};
 use image::{DynamicImage, ImageFormat, RgbImage};
 
 #[path = "support/memory.rs"]
@@ -40,6 +40,30 @@ fn walk(bytes: &[u8], output: &Output, matte: &Matte) -> encode::Encoded {
     let picture = compose::compose(photo, alpha, output, background.as_ref()).unwrap();
     drop(background);
     encode::encode(&picture, output).unwrap()
+}
+
+/// A matte whose left part is nothing, whose right part is all, and a soft edge between them.
+fn soft() -> Matte {
+    Matte {
+        width: 64,
+        height: 64,
+        values: (0..64 * 64).map(|i| f32::from(i % 64 > 20)).collect(),
+    }
+}
+
+/// What estimating the subject's colours takes, and what it said.
+fn estimating_takes_what_it_says(alpha: Vec<u8>, width: u32) {
+    let height = alpha.len() as u32 / width;
+    let mut rgb = vec![100; alpha.len() * 3];
+    let announced = foreground::working_bytes(width, height);
+    let (_, peak) = memory::peak_of(|| foreground::estimate(&mut rgb, &alpha, width).unwrap());
+    println!("colours, {width}×{height}: {peak} of {announced} bytes");
+    assert!(peak <= announced, "{width}×{height}: {peak} of {announced}");
+    // A promise that is never nearly kept costs photos that could have been worked on.
+    assert!(
+        peak * 4 > announced * 3,
+        "{width}×{height}: {peak} of {announced}"
+    );
 }
 
 #[test]
@@ -105,15 +129,25 @@ fn no_job_allocates_more_than_its_header_announced() {
         height: 64,
         values: vec![1.0; 64 * 64],
     };
+    let soft = soft();
+    let white = of("white");
     // Threads and their scratch space are made before anything is counted.
-    walk(&files[0].1, &whole, &matte);
+    walk(&files[0].1, &whole, &soft);
+    let edge = |width: usize, height: usize| {
+        let level = |i| ((i % width) * 255 / width) as u8;
+        (0..width * height).map(level).collect::<Vec<_>>()
+    };
+    estimating_takes_what_it_says(edge(1500, 600), 1500);
+    estimating_takes_what_it_says(edge(16, 20_000), 16);
+    estimating_takes_what_it_says(edge(20_000, 16), 20_000);
     assert!(files.len() > 12, "{} files", files.len());
     files.push(("profile bomb".into(), profile_bomb()));
     for (i, (name, bytes)) in files.iter().enumerate() {
         let header = sniff(bytes, &Limits::default()).unwrap();
         let others = [
-            &blur, &overlay, &stretched, &covering, &smaller, &cropped, &larger,
+            &white, &blur, &overlay, &stretched, &covering, &smaller, &cropped, &larger,
         ];
+        let matte = if i == 0 { &soft } else { &matte };
         // Outputs differ after decoding, where only transparency matters.
         let others = if i == 0 || name == "rgba Png" {
             &others[..]
@@ -124,7 +158,7 @@ fn no_job_allocates_more_than_its_header_announced() {
             let pictures = if is_image(output) { 2 } else { 1 };
             let announced = pictures * header.decode_bytes()
                 + compose::extra_bytes(header.width, header.height, output);
-            let (_, peak) = memory::peak_of(|| walk(bytes, output, &matte));
+            let (_, peak) = memory::peak_of(|| walk(bytes, output, matte));
             println!(
                 "{name:20} {:14} size {:?}: {peak} of {announced} bytes",
                 output.kind.to_string(),

@@ -313,6 +313,10 @@ struct OutputArgs {
     /// How a background picture is brought to the photo's size: stretch, or cover (aspect kept)
     #[arg(long, default_value = "stretch", value_name = "FIT")]
     background_fit: Fit,
+
+    /// Leave the photo's own colours in the subject's edge, with the old background mixed in
+    #[arg(long)]
+    no_decontaminate: bool,
 }
 
 /// Looks of the cut-out beside the cut-out itself: the job's `effects`, as a flag.
@@ -347,6 +351,7 @@ impl OutputArgs {
             threshold: self.threshold,
             reverse: self.reverse,
             background_fit: self.background_fit,
+            decontaminate: !self.no_decontaminate,
         }
     }
 }

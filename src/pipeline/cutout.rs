@@ -352,7 +352,12 @@ impl Cutter {
             let photo = decode::decode(&file.bytes, &header, &limits)?;
             drop(file);
             let opaque = vec![u8::MAX; photo.pixels()];
-            let picture = compose::compose(photo, opaque, &Output::default(), None)?;
+            // Its colours are the subject's own already.
+            let output = Output {
+                decontaminate: false,
+                ..Output::default()
+            };
+            let picture = compose::compose(photo, opaque, &output, None)?;
             Ok(Arc::new(picture))
         };
         let (picture, ran) = self

@@ -37,6 +37,7 @@ pub mod cutout;
 pub mod decode;
 pub mod effects;
 pub mod encode;
+pub mod foreground;
 pub mod matte;
 mod outputs;
 mod pillow;

@@ -46,7 +46,7 @@ impl CacheKey {
     fn new(photo: &[u8], output: &Output, network: &serde_json::Value) -> Self {
         let identity = serde_json::json!({
             "photo": hex::encode(Sha256::digest(photo)),
-            "output": output,
+            "output": output.identity(false),
             "network": network,
             "version": VERSION,
         });
@@ -172,10 +172,15 @@ mod tests {
             kind: Kind::White,
             ..Output::default()
         };
+        let plain = Output {
+            decontaminate: false,
+            ..Output::default()
+        };
         let keys = [
             key("rex"),
             key("max"),
             CacheKey::new(b"rex", &white, &"1024x1024".into()),
+            CacheKey::new(b"rex", &plain, &"1024x1024".into()),
             CacheKey::new(b"rex", &Output::default(), &"512x512".into()),
         ];
         for (i, key) in keys.iter().enumerate() {

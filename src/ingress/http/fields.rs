@@ -16,10 +16,11 @@ pub const MAX_FIELD_BYTES: usize = 8 * 1024;
 const MAX_FIELDS: usize = 32;
 
 /// Names that some route knows.
-pub const KNOWN: [&str; 10] = [
+pub const KNOWN: [&str; 11] = [
     "output_format",
     "quality",
     "use_cache",
+    "decontaminate",
     "session_id",
     "effect",
     "effects",
@@ -111,6 +112,7 @@ impl Fields {
         }
         Ok(Output {
             format,
+            decontaminate: self.flag("decontaminate", true)?,
             ..Output::default()
         })
     }

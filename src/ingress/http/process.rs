@@ -50,6 +50,8 @@ pub struct PhotoForm {
     quality: Option<u8>,
     /// Whether a cut-out that was made before may be used; true by default.
     use_cache: Option<bool>,
+    /// Whether the old background's colour is taken out of the subject's edge; true by default.
+    decontaminate: Option<bool>,
     /// `process-with-effects`: effects, comma-separated.
     form_effects: Option<String>,
 }
@@ -121,6 +123,7 @@ pub struct CacheInfo {
         ("output_format" = Option<String>, Query, description = "`png` (default) or `webp`, lossless"),
         ("quality" = Option<u8>, Query, description = "1 to 100; without effect"),
         ("use_cache" = Option<bool>, Query, description = "true by default"),
+        ("decontaminate" = Option<bool>, Query, description = "true by default: the old background's colour is taken out of the edge"),
         ("session_id" = Option<String>, Query, description = "Tells progress under this id"),
     ),
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
@@ -159,6 +162,7 @@ pub async fn remove_background(
         ("output_format" = Option<String>, Query, description = "`png` (default) or `webp`, lossless"),
         ("quality" = Option<u8>, Query, description = "1 to 100; without effect"),
         ("use_cache" = Option<bool>, Query, description = "true by default"),
+        ("decontaminate" = Option<bool>, Query, description = "true by default: the old background's colour is taken out of the edge"),
         ("session_id" = Option<String>, Query, description = "Tells progress under this id; made up when absent"),
     ),
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
@@ -198,6 +202,7 @@ pub async fn process(
         ("output_format" = Option<String>, Query, description = "`png` (default) or `webp`, lossless"),
         ("quality" = Option<u8>, Query, description = "1 to 100; without effect"),
         ("use_cache" = Option<bool>, Query, description = "true by default"),
+        ("decontaminate" = Option<bool>, Query, description = "true by default: the old background's colour is taken out of the edge"),
         ("session_id" = Option<String>, Query, description = "Tells progress under this id; made up when absent"),
     ),
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
@@ -429,6 +434,14 @@ impl Wanted {
             .collect()
     }
 
+    /// What is kept is a PNG, whatever is answered.
+    fn kept_look(&self) -> Output {
+        Output {
+            format: Format::Png,
+            ..self.output.clone()
+        }
+    }
+
     /// Memory in bytes for the pictures of a photo and for the PNG that they are made from. One that
     /// does not compress at all is a little larger than its pixels; none of an effect's is.
     fn answer_bytes(&self, width: u32, height: u32) -> u64 {
@@ -518,7 +531,7 @@ impl Work<'_> {
         let service = Arc::clone(&self.service);
         let worked = wanted.worked();
         let Some(cache) = service.cache.as_ref().filter(|_| wanted.use_cache) else {
-            let cut = self.cut(file, &worked).await?;
+            let cut = self.cut(file, wanted, &worked).await?;
             return Ok(CutOut {
                 png: None,
                 quality: cut.quality().cloned(),
@@ -527,8 +540,9 @@ impl Work<'_> {
         };
 
         let (of, network) = (file.bytes.clone(), service.cutter.engine.info().clone());
+        let look = wanted.kept_look();
         // 50 MB take a tenth of a second.
-        let key = tokio::task::spawn_blocking(move || CacheKey::of(&of, &kept_look(), &network))
+        let key = tokio::task::spawn_blocking(move || CacheKey::of(&of, &look, &network))
             .await
             .map_err(|error| {
                 Error::new(Code::Internal, "the photo cannot be hashed").caused_by(error)
@@ -556,7 +570,7 @@ impl Work<'_> {
                         tracing::warn!(code = %error.code(), error = error.chain(), "the cache cannot be read");
                     }
                 }
-                let made = self.cut(file, &worked).await?;
+                let made = self.cut(file, wanted, &worked).await?;
                 self.session.stage(Stage::Encode);
                 let png = self.png(&made).await?;
                 let quality = made.quality().cloned();
@@ -585,10 +599,15 @@ impl Work<'_> {
     }
 
     /// Runs the photo through the pipeline.
-    async fn cut(&mut self, file: Charged, effects: &[Effect]) -> Result<Cut, Failure> {
+    async fn cut(
+        &mut self,
+        file: Charged,
+        wanted: &Wanted,
+        effects: &[Effect],
+    ) -> Result<Cut, Failure> {
         let session = self.session;
         let watch = |stage| session.stage(stage);
-        let look = kept_look();
+        let look = wanted.kept_look();
         let order = Order {
             effects,
             watch: &watch,
@@ -600,7 +619,9 @@ impl Work<'_> {
     /// The cut-out as it is kept, and as it is answered where nothing else is asked for.
     async fn png(&mut self, cut: &Cut) -> Result<Encoded, Failure> {
         let cutter = &self.service.cutter;
-        Ok(cutter.encode(cut.clone(), &kept_look(), self.spent).await?)
+        Ok(cutter
+            .encode(cut.clone(), &Output::default(), self.spent)
+            .await?)
     }
 
     /// The pixels of a cut-out that was made before. They may take more memory than the photo did;
@@ -623,7 +644,7 @@ impl Work<'_> {
         match opened {
             Err(error) if matches!(error.code(), Code::ImageTooLarge | Code::ImageCorrupt) => {
                 tracing::warn!(code = %error.code(), error = error.chain(), "a kept cut-out cannot be used");
-                self.cut(photo, worked).await
+                self.cut(photo, wanted, worked).await
             }
             opened => Ok(opened?),
         }
@@ -818,11 +839,6 @@ fn keep(api: &Arc<Api>, service: &Arc<Service>, key: CacheKey, kept: Kept) {
         }
     };
     tokio::spawn(task.in_current_span());
-}
-
-/// What is kept is a PNG, whatever is answered.
-fn kept_look() -> Output {
-    Output::default()
 }
 
 /// A PNG from the cache. Its size is not told to anybody.

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use crate::error::{Code, Error, Result};
 use crate::job::{Format, Kind, Output, Size};
 
-use super::decode::Photo;
+use super::decode::{Photo, SPARE_BYTES};
+use super::foreground;
 
 mod backdrop;
 mod edges;
@@ -61,12 +62,16 @@ const WHITE: [u8; 3] = [255; 3];
 /// Pixels that one task works on.
 const STRETCH: usize = 1 << 14;
 
-/// Makes the picture: new transparency or background, then crop, then size.
+/// Makes the picture: the subject's own colours in place of the photo's (`output.decontaminate`), new
+/// transparency or background, then crop, then size.
 ///
 /// `alpha` is the matte at the photo's size, one byte a pixel, with the job's threshold and reverse
 /// already in it ([`to_full_size`](super::matte::to_full_size)). The final alpha is matte times the
 /// source's own, and what it shows is the subject: reversed, the crop goes to the background's box.
 /// `background` is the decoded picture of `Kind::Image`, and only of that.
+///
+/// Colours are left alone where the source has transparency of its own: they are what was cut out
+/// there already, and what its hidden pixels hold is anybody's guess.
 ///
 /// Errors: `invalid_job` when `Kind::Image` comes without its picture; `internal` when the matte
 /// is not of the photo's size.
@@ -87,19 +92,27 @@ pub fn compose(
             ),
         ));
     }
+    let kind = output.effective_kind();
+    let decontaminate = output.decontaminates(kind) && !is_transparent(&photo);
     let alpha = with_source_alpha(alpha, photo.alpha.as_deref());
     let (width, height) = (photo.width, photo.height);
     let subject = Bounds::of_subject(&alpha, width);
-    let (channels, data) = match output.effective_kind() {
-        Kind::Rgba => (Channels::Rgba, cut_out(photo.rgb, &alpha)),
+    let own = |mut rgb: Vec<u8>| {
+        if decontaminate {
+            foreground::estimate(&mut rgb, &alpha, width)?;
+        }
+        Ok(rgb)
+    };
+    let (channels, data) = match kind {
+        Kind::Rgba => (Channels::Rgba, cut_out(own(photo.rgb)?, &alpha)),
         Kind::Mask => (Channels::Grey, alpha),
-        Kind::White => (Channels::Rgb, on_colour(photo.rgb, &alpha, WHITE)),
-        Kind::Green => (Channels::Rgb, on_colour(photo.rgb, &alpha, GREEN)),
-        Kind::Color(colour) => (Channels::Rgb, on_colour(photo.rgb, &alpha, *colour)),
+        Kind::White => (Channels::Rgb, on_colour(own(photo.rgb)?, &alpha, WHITE)),
+        Kind::Green => (Channels::Rgb, on_colour(own(photo.rgb)?, &alpha, GREEN)),
+        Kind::Color(colour) => (Channels::Rgb, on_colour(own(photo.rgb)?, &alpha, *colour)),
         Kind::Blur => {
             let rgb = opaque(photo);
             let blurred = gaussian::blurred(&rgb, width, height);
-            (Channels::Rgb, on_pixels(rgb, &alpha, &blurred))
+            (Channels::Rgb, on_pixels(own(rgb)?, &alpha, &blurred))
         }
         Kind::Overlay => {
             let rgb = opaque(photo);
@@ -113,7 +126,7 @@ pub fn compose(
                 )
             })?;
             let under = backdrop::fitted(picture, width, height, output.background_fit)?;
-            (Channels::Rgb, on_pixels(photo.rgb, &alpha, &under))
+            (Channels::Rgb, on_pixels(own(photo.rgb)?, &alpha, &under))
         }
     };
     let mut picture = Picture {
@@ -135,7 +148,8 @@ pub fn compose(
 /// Memory in bytes that a job needs on top of
 /// [`Header::decode_bytes`](super::decode::Header::decode_bytes) for what it asks for: a picture
 /// larger than the photo (`width`×`height` pixels, upright), WebP, whose encoder transforms a
-/// copy, or a blur, whose threads hold a window each.
+/// copy, a blur, whose threads hold a window each, or the subject's own colours, where these take more
+/// than the finished picture will.
 pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
     let enlarged = output.size.filter(|_| output.upscale);
     let (w, h) = largest_size(width, height, output);
@@ -153,7 +167,18 @@ pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
         Kind::Blur => gaussian::scratch_bytes(),
         _ => 0,
     };
-    (enlarging + webp) * u64::from(w) * u64::from(h) + blur
+    let pixels = u64::from(width) * u64::from(height);
+    let foreground = if output.decontaminates(output.effective_kind()) {
+        let spare = match output.effective_kind() {
+            // The blurred picture is there already.
+            Kind::Blur => SPARE_BYTES - 3,
+            _ => SPARE_BYTES,
+        };
+        foreground::working_bytes(width, height).saturating_sub(spare * pixels)
+    } else {
+        0
+    };
+    (enlarging + webp) * u64::from(w) * u64::from(h) + blur + foreground
 }
 
 /// The size in pixels that the picture of a photo of `width`×`height` has, or more where cropping
@@ -166,6 +191,12 @@ pub fn largest_size(width: u32, height: u32, output: &Output) -> (u32, u32) {
         Some(Size::Within(w, h)) if output.crop => (w, h),
         Some(size) => frame::scaled_size(width, height, size, true),
     }
+}
+
+/// Whether the source has pixels that are not opaque. Many have alpha and make no use of it.
+fn is_transparent(photo: &Photo) -> bool {
+    let alpha = photo.alpha.as_deref().unwrap_or_default();
+    alpha.iter().any(|&a| a < u8::MAX)
 }
 
 /// The matte times the source's own transparency.

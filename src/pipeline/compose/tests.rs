@@ -4,9 +4,11 @@ use super::*;
 use crate::job::{Fit, Padding};
 use crate::pipeline::fixtures;
 
+/// With the photo's own colours; those that are estimated have tests of their own.
 fn of(kind: &str) -> Output {
     Output {
         kind: kind.parse().unwrap(),
+        decontaminate: false,
         ..Output::default()
     }
 }
@@ -360,6 +362,98 @@ fn a_matte_of_another_size_is_refused() {
     assert_eq!(error.code(), Code::Internal);
 }
 
+/// A red subject on a green ground, with a soft edge of ten pixels between them: what a camera sees.
+fn red_on_green() -> (Photo, Vec<u8>) {
+    let (width, height) = (40, 20);
+    let row = (0..width).map(|x| (255 * (x as i32 - 10).clamp(0, 10) / 10) as u8);
+    let alpha = row.collect::<Vec<_>>().repeat(height);
+    let mixed = alpha.iter().flat_map(|&a| [a, 255 - a, 0]);
+    let photo = Photo {
+        width,
+        height: height as u32,
+        rgb: mixed.collect(),
+        alpha: None,
+    };
+    (photo, alpha)
+}
+
+fn made(kind: &str, decontaminate: bool) -> Picture {
+    let (photo, alpha) = red_on_green();
+    let background = Photo {
+        rgb: vec![255; photo.rgb.len()],
+        ..photo.clone()
+    };
+    let output = Output {
+        decontaminate,
+        ..of(kind)
+    };
+    compose(photo, alpha, &output, Some(&background)).unwrap()
+}
+
+#[test]
+fn no_kind_that_shows_the_subject_before_something_keeps_the_old_background_in_its_edge() {
+    let (_, alpha) = red_on_green();
+    let blue = made("color:#0000ff", true);
+    let most = blue
+        .data
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .map(|pixel| pixel[1])
+        .max();
+    assert!(most < Some(8), "green is left: {most:?}");
+    let before = made("color:#0000ff", false);
+    let most = before
+        .data
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .map(|pixel| pixel[1])
+        .max();
+    assert!(most > Some(50), "there was nothing to take out: {most:?}");
+    let cut = made("rgba", true);
+    for (pixel, &alpha) in cut.data.as_chunks::<4>().0.iter().zip(&alpha) {
+        assert_eq!(pixel[3], alpha);
+        let red = pixel[0] > 247 && pixel[1] < 8 && pixel[2] < 8;
+        assert!(red || alpha == 0 && pixel == &[0; 4], "{pixel:?}");
+    }
+    for kind in ["white", "green", "blur", "image:x.jpg"] {
+        assert_ne!(made(kind, true), made(kind, false), "{kind}");
+    }
+    for kind in ["mask", "overlay"] {
+        assert_eq!(made(kind, true), made(kind, false), "{kind}");
+    }
+}
+
+#[test]
+fn what_is_blurred_behind_the_subject_is_the_photo() {
+    let (_, alpha) = red_on_green();
+    let pictures = [true, false].map(|decontaminate| made("blur", decontaminate));
+    for (i, alpha) in alpha.into_iter().enumerate() {
+        let [own, plain] = pictures
+            .each_ref()
+            .map(|picture| &picture.data[i * 3..][..3]);
+        assert!(alpha > 0 && alpha < 255 || own == plain, "{i}");
+    }
+}
+
+#[test]
+fn colours_that_were_cut_out_before_are_left_alone() {
+    let (photo, alpha) = red_on_green();
+    let with = |source: u8| {
+        let mut photo = photo.clone();
+        let mut transparency = vec![255; alpha.len()];
+        transparency[0] = source;
+        photo.alpha = Some(transparency);
+        let own = compose(photo, alpha.clone(), &Output::default(), None).unwrap();
+        own.data[4..].to_vec()
+    };
+    let plain = made("rgba", false).data[4..].to_vec();
+    assert_eq!(with(254), plain);
+    // Alpha that says nothing is as good as none.
+    assert_eq!(with(255), made("rgba", true).data[4..]);
+}
+
 #[test]
 fn reversed_the_crop_goes_to_what_is_kept() {
     // The subject fills the right of the picture; with the matte reversed, the left is kept.
@@ -399,12 +493,12 @@ proptest! {
         size in prop_oneof![(1u32..40, 1u32..40), Just((1, 1)), Just((1, 5000)), Just((5000, 33)), Just((150, 140))],
         kind in prop::sample::select(vec!["rgba", "mask", "white", "green", "color:#123456", "blur", "overlay", "image:x.jpg"]),
         level in prop_oneof![Just(0), any::<u8>()], longest in 1u32..200, crop in any::<bool>(), upscale in any::<bool>(),
-        background_fit in prop::sample::select(vec![Fit::Stretch, Fit::Cover]),
+        background_fit in prop::sample::select(vec![Fit::Stretch, Fit::Cover]), decontaminate in any::<bool>(),
     ) {
         let photo = fixtures::photo(size.0, size.1);
         let pixels = photo.pixels();
         let background = fixtures::photo(7, 3);
-        let output = Output { size: Some(Size::Longest(longest)), crop, upscale, background_fit, ..of(kind) };
+        let output = Output { size: Some(Size::Longest(longest)), crop, upscale, background_fit, decontaminate, ..of(kind) };
         let picture = compose(photo, vec![level; pixels], &output, Some(&background)).unwrap();
         prop_assert_eq!(picture.data.len(), picture.width as usize * picture.height as usize * picture.channels.count());
         if picture.channels == Channels::Rgba {

@@ -107,6 +107,9 @@ impl Limits {
 /// (`MAX_HUFF_IMAGE_SIZE` in `src/enc/vp8l_enc.c`), and joins nearly all of them.
 const MAX_CODE_BYTES: u64 = 512 << 20;
 
+/// Bytes a pixel that [`Header::decode_bytes`] always has beside a photo's colour, its alpha and its matte.
+pub const SPARE_BYTES: u64 = 7;
+
 /// What is known of a photo from its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -162,10 +165,12 @@ impl Header {
         let compose = 3 + 1 + alpha + 4;
         // The picture and the smaller one; or, when that is tiny, all rows widened to 16 bits.
         let resize = 4 + 8;
+        // What is there while the subject's colours are estimated.
+        let spare = 3 + 1 + alpha + SPARE_BYTES;
         // RGBA, and room for a file that does not compress at all (12 bits a byte).
         let encode = 4 + 6;
         let peak = decode.max(convert).max(orient).max(tensor);
-        let peak = peak.max(compose).max(resize).max(encode);
+        let peak = peak.max(compose).max(resize).max(spare).max(encode);
         // Row buffers, bands of the resampler, Huffman and profile tables: independent of the
         // size, but they rule for tiny pictures. A row is padded to whole JPEG blocks.
         const WORKING: u64 = 4 << 20;

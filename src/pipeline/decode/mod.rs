@@ -17,7 +17,7 @@ mod raster;
 mod tiff;
 mod webp;
 
-pub use header::{Header, Limits, SourceFormat, sniff};
+pub use header::{Header, Limits, SPARE_BYTES, SourceFormat, sniff};
 
 /// A decoded photo: upright, sRGB, 8 bits a channel.
 ///
