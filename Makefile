@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint scripts-test terraform-test bench eval bench-pixels bench-effects bench-foreground bench-peers simulate image image-test fixtures pictures parity soak fuzz clean
+.PHONY: help setup demo test lint scripts-test terraform-test bench eval bench-pixels bench-effects bench-foreground bench-peers simulate image image-test fixtures pictures pictures-edges parity soak fuzz clean
 
 PYTHON ?= python3
 SETUP = @command -v $(PYTHON) >/dev/null || { \
@@ -94,6 +94,11 @@ pictures: ## Makes the README's pictures again, with the program
 	  target/release/cutout remove samples/$$photo.jpg -o docs/images/$$photo-blue.png --kind color:#2b6cb0 --overwrite && \
 	  target/release/cutout remove samples/$$photo.jpg -o target/$$photo.png --contact-sheet docs/images/$$photo-effects.png --overwrite || exit 1; \
 	done
+
+pictures-edges: ## Makes the pictures of docs/quality.md again, with the program
+	$(SETUP) runtime
+	cargo build --release --locked
+	"$$(tests/foreground/environment.sh)/bin/python" scripts/edge_pictures.py
 
 parity: ## Makes the parity fixture again with transparent-background, compares exported graphs with PyTorch and the worker with both (6 GB of Python, minutes)
 	$(SETUP) runtime

@@ -67,9 +67,11 @@ fn answer() -> Matte {
     }
 }
 
+/// With the photo's own colours, as what stands beside it has them.
 fn of(kind: &str) -> Output {
     Output {
         kind: kind.parse().unwrap(),
+        decontaminate: false,
         ..Output::default()
     }
 }
@@ -190,9 +192,13 @@ fn composed(photo: &Photo, alpha: &[u8], output: &Output) -> Picture {
 
 fn compositions(c: &mut Criterion, photo: &Photo, alpha: &[u8]) {
     let mut group = c.benchmark_group("compose");
-    for kind in ["rgba", "mask", "white", "blur", "overlay"] {
-        let output = of(kind);
-        group.bench_function(kind, |b| {
+    let estimated = Output::default();
+    let own = ["rgba", "mask", "white", "blur", "overlay"].map(|kind| (kind, of(kind)));
+    for (name, output) in own
+        .into_iter()
+        .chain([("rgba, colours estimated", estimated)])
+    {
+        group.bench_function(name, |b| {
             b.iter_batched(
                 || (photo.clone(), alpha.to_vec()),
                 |(photo, alpha)| compose(photo, alpha, &output, None).unwrap(),

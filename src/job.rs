@@ -111,6 +111,7 @@ pub struct Output {
     /// mixed. Has no effect with a `threshold`, nor on `mask` and `overlay`.
     // On by default, unlike the above: see `identity`.
     #[serde(skip_serializing_if = "Clone::clone")]
+    #[schemars(extend("default" = true))]
     pub decontaminate: bool,
 }
 

@@ -518,7 +518,10 @@ fn remove_takes_the_old_background_out_of_the_edge_unless_told_not_to() {
     let cut = |name: &str, flags: &[&str]| {
         let path = dir.path().join(name);
         let mut remove = quick();
-        remove.arg("remove").arg(file(CAT)).arg("-o").arg(&path);
+        remove
+            .args(["remove", "--overwrite", "-o"])
+            .arg(&path)
+            .arg(file(CAT));
         let ran = run(remove.args(flags));
         assert!(ran.status.success(), "{}", told(&ran));
         image::open(path).unwrap().into_rgba8()

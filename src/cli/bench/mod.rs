@@ -115,9 +115,20 @@ struct Passes {
     /// Photos at once in the pass that measures throughput; 0 means as the worker does
     #[arg(long, default_value_t = 0, value_name = "N")]
     concurrency: usize,
+
+    /// Leave the photo's own colours in the subject's edge
+    #[arg(long)]
+    no_decontaminate: bool,
 }
 
 impl Passes {
+    fn output(&self) -> Output {
+        Output {
+            decontaminate: !self.no_decontaminate,
+            ..Output::default()
+        }
+    }
+
     fn at_once(&self, limits: &LimitArgs) -> usize {
         match self.concurrency {
             0 => limits.max_jobs(),
@@ -231,14 +242,13 @@ async fn bare(engine: &Engine, tensor: &Tensor) -> crate::error::Result<Duration
 }
 
 /// From a file's bytes to a finished file's bytes.
-async fn cut(cutter: &Cutter, file: Bytes) -> crate::error::Result<Spent> {
+async fn cut(cutter: &Cutter, file: Bytes, output: &Output) -> crate::error::Result<Spent> {
     let file = Charged {
         bytes: file,
         paid: None,
     };
     let deadline = Instant::now() + Duration::from_secs(3600);
-    let output = Output::default();
-    let (_, spent) = cutter.cut_out(Order::new(file, &output, deadline)).await?;
+    let (_, spent) = cutter.cut_out(Order::new(file, output, deadline)).await?;
     Ok(spent)
 }
 
@@ -247,14 +257,15 @@ async fn cut_all(
     cutter: &Cutter,
     files: impl IntoIterator<Item = Bytes>,
     at_once: usize,
+    output: &Output,
 ) -> anyhow::Result<Vec<Duration>> {
     use futures::StreamExt;
     let mut running = futures::stream::iter(files)
         .map(|file| {
-            let cutter = cutter.clone();
+            let (cutter, output) = (cutter.clone(), output.clone());
             tokio::spawn(async move {
                 let begun = Instant::now();
-                cut(&cutter, file).await.map(|_| begun.elapsed())
+                cut(&cutter, file, &output).await.map(|_| begun.elapsed())
             })
         })
         .buffer_unordered(at_once);

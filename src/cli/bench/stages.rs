@@ -73,6 +73,7 @@ impl StagesCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         let cutter = self.common.cutter().await?;
         let at_once = self.passes.at_once(&self.common.limits);
+        let output = self.passes.output();
         let mut photos: Vec<Measured> = self
             .common
             .photos(&cutter)?
@@ -98,7 +99,7 @@ impl StagesCmd {
 
             for one in &mut photos {
                 let begun = Instant::now();
-                let spent = cut(&cutter, one.photo.file.clone()).await?;
+                let spent = cut(&cutter, one.photo.file.clone(), &output).await?;
                 one.whole.push(begun.elapsed());
                 one.spent.push(spent);
                 bar.inc(1);
@@ -106,7 +107,7 @@ impl StagesCmd {
 
             let begun = Instant::now();
             let files = photos.iter().map(|one| one.photo.file.clone());
-            cut_all(&cutter, files, at_once).await?;
+            cut_all(&cutter, files, at_once, &output).await?;
             bar.inc(photos.len() as u64);
             pipeline_time += begun.elapsed();
         }

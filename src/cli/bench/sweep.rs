@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::spread::percentile;
 use super::{BenchArgs, Machine, cut_all};
 use crate::cli::{Context, progress_bar};
+use crate::job::Output;
 use crate::pipeline::budget::Budget;
 use crate::telemetry::process;
 
@@ -77,7 +78,8 @@ impl SweepCmd {
             let watched = Watched::start(&cutter.memory);
             let begun = Instant::now();
             let files = photos.iter().cycle().take(count);
-            let took = cut_all(&cutter, files.map(|photo| photo.file.clone()), at_once).await?;
+            let files = files.map(|photo| photo.file.clone());
+            let took = cut_all(&cutter, files, at_once, &Output::default()).await?;
             steps.push(Step {
                 at_once,
                 photos: count,

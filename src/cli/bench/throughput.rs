@@ -59,6 +59,7 @@ impl ThroughputCmd {
     pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         let cutter = self.common.cutter().await?;
         let at_once = self.passes.at_once(&self.common.limits);
+        let output = self.passes.output();
         let photos = self.common.photos(&cutter)?;
         let bar = progress_bar(context, 2 * u64::from(self.passes.rounds), "rounds");
         let (mut bares, mut wholes) = (Vec::new(), Vec::new());
@@ -71,7 +72,7 @@ impl ThroughputCmd {
             bar.inc(1);
             let (begun, core) = (Instant::now(), process::core_time());
             let files = photos.iter().map(|photo| photo.file.clone());
-            cut_all(&cutter, files, at_once).await?;
+            cut_all(&cutter, files, at_once, &output).await?;
             wholes.push(Pass::new(photos.len(), begun.elapsed(), since(core)));
             bar.inc(1);
         }

@@ -8,7 +8,7 @@
 //! ones, with a few rounds of Gauss–Seidel on each, pixel by pixel in reading order.
 //!
 //! What is done otherwise, and what it costs in equality, is in
-//! docs/decisions/0015-foreground-estimation.md.
+//! docs/decisions/0016-foreground-estimation.md.
 
 use std::iter::zip;
 
@@ -107,8 +107,10 @@ pub fn working_bytes(width: u32, height: u32) -> u64 {
     let pair = size_of::<Pair>();
     // The last but one is made of a sample of the photo and the one before it.
     let levels = pixels(1) * (pair + 4) + pixels(2) * pair;
-    let borders = height.div_ceil(BAND) * (sweep::RUN_IN + ROUNDS) * width * 3;
-    let threads = rayon::current_num_threads() * Sweep::scratch_bytes(width, height);
+    let bands = height.div_ceil(BAND);
+    let borders = bands * (sweep::RUN_IN + ROUNDS) * width * 3;
+    let threads = rayon::current_num_threads().min(bands);
+    let threads = threads * Sweep::scratch_bytes(width, height);
     (levels + borders + threads) as u64
 }
 

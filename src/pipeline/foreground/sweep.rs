@@ -14,7 +14,7 @@ use super::solve::{Coefficients, Colours};
 
 /// Rows above a band that are worked on too, so that its first row sees what it would see in a walk
 /// from the picture's top. What enters wrongly above them is halved with each row at least, where
-/// it matters at all; [decision 15](../../../docs/decisions/0015-foreground-estimation.md) has the
+/// it matters at all; [decision 16](../../../docs/decisions/0016-foreground-estimation.md) has the
 /// measurement.
 pub(super) const RUN_IN: usize = 16;
 
