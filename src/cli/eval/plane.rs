@@ -13,6 +13,7 @@ use crate::pipeline::compose::Channels;
 use crate::pipeline::cpu::CpuPool;
 use crate::pipeline::cutout::{Charged, Cutter, Order};
 use crate::pipeline::decode::{self, Limits, Photo};
+use crate::telemetry::spent::Spent;
 
 /// A matte or a mask, one byte a pixel.
 pub(super) struct Plane {
@@ -96,7 +97,8 @@ impl Reader {
             paid: None,
         };
         let deadline = Instant::now() + self.patience;
-        let (cut, _) = cutter.cut(Order::new(free, &output, deadline)).await?;
+        let order = Order::new(free, &output, deadline);
+        let cut = cutter.cut(order, &mut Spent::default()).await?;
         let picture = cut.picture();
         debug_assert_eq!(picture.channels, Channels::Grey);
         Ok(Plane {
