@@ -200,7 +200,7 @@ impl Format {
 /// What is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// The photo's colour with the matte as straight alpha.
+    /// The subject with the matte as straight alpha.
     #[default]
     Rgba,
     /// The matte alone, as grey.

@@ -149,7 +149,7 @@ pub fn compose(
 /// [`Header::decode_bytes`](super::decode::Header::decode_bytes) for what it asks for: a picture
 /// larger than the photo (`width`×`height` pixels, upright), WebP, whose encoder transforms a
 /// copy, a blur, whose threads hold a window each, or the subject's own colours, where these take more
-/// than the finished picture will.
+/// than there is room for beside the photo.
 pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
     let enlarged = output.size.filter(|_| output.upscale);
     let (w, h) = largest_size(width, height, output);
