@@ -190,6 +190,62 @@ async fn a_published_job_becomes_a_png_in_the_bucket_a_result_and_moved_metrics(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_for_review_goes_into_its_own_bucket_and_is_announced_for_nothing() {
+    const REVIEW: &str = "perkie-review";
+    let cloud = Cloud::start().await;
+    cloud.gcs.create_bucket(REVIEW).await;
+    let worker = cloud
+        .worker(&[
+            "--review-prefix",
+            "gs://perkie-review/looks",
+            "--review-max-coverage",
+            "0",
+        ])
+        .ready();
+    let photo = std::fs::read(file("samples/coffee.jpg")).unwrap();
+    let name = "2026/coffee.jpg";
+    cloud.gcs.upload(BUCKET, name, "image/jpeg", photo).await;
+    let [result] = cloud.results(1).await.try_into().unwrap();
+    assert_eq!(result["status"], "done", "{result:#}");
+    let quality = &result["quality"];
+    assert_eq!(
+        (&quality["verdict"], &quality["reasons"]),
+        (&json!("review"), &json!(["full"]))
+    );
+    let copies = cloud.gcs.list(REVIEW, "").await;
+    let [copy] = copies.keys().collect::<Vec<_>>().try_into().unwrap();
+    assert!(copy.starts_with("looks/2026/coffee.cutout."), "{copy}");
+    assert_eq!(quality["copy"], format!("gs://{REVIEW}/{copy}"));
+    let output = "2026/coffee.cutout.png";
+    assert_eq!(
+        cloud.gcs.download(REVIEW, copy).await,
+        cloud.gcs.download(BUCKET, output).await
+    );
+    for (bucket, key) in [(REVIEW, copy.as_str()), (BUCKET, output)] {
+        let metadata = &cloud.gcs.describe(bucket, key).await.unwrap()["metadata"];
+        assert_eq!(metadata["cutout-verdict"], "review", "{metadata:#}");
+        let all = serde_json::from_str::<Value>(metadata["cutout-quality"].as_str().unwrap());
+        assert_eq!(all.unwrap(), *quality);
+    }
+    wait_until("both skipped announcements", || {
+        (worker.metric("cutout_notifications_skipped_total", &["own_output"]) >= 2.0).then_some(())
+    });
+    assert_eq!(worker.metric("cutout_jobs_total", &[]), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_bucket_that_is_not_there_is_told_at_start() {
+    let cloud = Cloud::start().await;
+    let mut worker = cloud.worker(&["--review-prefix", "gs://perkie-typo/looks/"]);
+    assert_eq!(worker.exit().0, Some(1));
+    let end = wait_until("the last words", || worker.logged("the worker ends"));
+    assert!(
+        end["error"].as_str().unwrap().contains("perkie-typo"),
+        "{end:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_becomes_a_png_and_its_own_announcement_becomes_nothing() {
     let cloud = Cloud::start().await;
     let worker = cloud.worker(&[]).ready();
