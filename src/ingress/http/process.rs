@@ -781,7 +781,7 @@ impl Work<'_> {
         sending::body(pieces, held, Instant::now() + self.service.timeout)
     }
 
-    /// Tells how much time it was.
+    /// Tells how much time it was, and what the matte is like.
     fn finish(&self, response: &mut Response, quality: Option<&Quality>) {
         let seconds = format!("{:.3}", self.begun.elapsed().as_secs_f64());
         set(response, "x-processing-time", &seconds);
