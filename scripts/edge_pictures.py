@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Makes docs/images/edges-*.png and prints the table of docs/quality.md: edges before and after.
+"""Makes docs/images/edges-*.png, the pictures of docs/quality.md: edges before and after.
 
     make pictures-edges
 
-The built program cuts the samples and the fur of tests/foreground/fur.py out twice, with and without
-`--no-decontaminate`; here the cut-outs are put on three colours, and their edges enlarged. Of the fur the true
-colours and the true alpha are known, and so how far each picture is from what it should be.
+The built program cuts each sample out twice, with and without `--no-decontaminate`; here the cut-outs are
+put on three colours, and their edges enlarged.
 """
 
 from __future__ import annotations
@@ -20,10 +19,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "foreground"))
-
-from fur import fur  # noqa: E402
-
 IMAGES = ROOT / "docs" / "images"
 COLOURS = {"white": (255, 255, 255), "blue": (43, 108, 176), "red": (176, 32, 32)}
 
@@ -31,7 +26,6 @@ CROPS = {
     # name: (left, top, width, height, how many times enlarged)
     "cat": (320, 10, 80, 70, 3),
     "astronaut": (150, 10, 80, 70, 3),
-    "fur": (150, 150, 200, 175, 1),
 }
 GAP = 6
 LABEL = 14
@@ -76,53 +70,26 @@ def sheet(rows: dict[str, list[np.ndarray]], crop: tuple[int, int, int, int, int
 
 
 def main() -> None:
-    rows_of_table = []
-    with tempfile.TemporaryDirectory() as folder:
-        photo, true_alpha, true_colour = fur(512, 512, seed=3, hairs_a_pixel=0.04)
-        drawn = Path(folder) / "fur.png"
-        Image.fromarray(np.rint(photo * 255).astype(np.uint8)).save(drawn)
-        for name, crop in CROPS.items():
-            source = drawn if name == "fur" else ROOT / "samples" / f"{name}.jpg"
-            seen = np.asarray(Image.open(source).convert("RGB")).astype(float)
-            before, after = cut(source, "--no-decontaminate"), cut(source)
-            if (before[..., 3] != after[..., 3]).any():
-                sys.exit(f"{name}: alpha is not the same")
-            alpha = before[..., 3] / 255
-            rows = {
-                "the photo's own colours (--no-decontaminate)": [
-                    on(before[..., :3], alpha, colour) for colour in COLOURS.values()
-                ],
-                "the subject's colours (default)": [
-                    on(after[..., :3], alpha, colour) for colour in COLOURS.values()
-                ],
-            }
-            if name == "fur":
-                rows["what it should be: true colours, true alpha"] = [
-                    on(true_colour * 255, true_alpha, colour) for colour in COLOURS.values()
-                ]
-                rows_of_table = errors(before, after, true_colour * 255, true_alpha)
-            rows = {"photo, matte": [seen, alpha[..., None].repeat(3, 2) * 255]} | rows
-            picture = sheet(rows, crop)
-            path = IMAGES / f"edges-{name}.png"
-            picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-            print(f"{path.relative_to(ROOT)}: {path.stat().st_size >> 10} KiB")
-    print("\n| what | on | before | after |\n|---|---|---|---|")
-    print("\n".join(rows_of_table))
-
-
-def errors(before: np.ndarray, after: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> list[str]:
-    """Mean differences in levels, of the pixels that either alpha has between 0 and 1."""
-    network = before[..., 3] / 255
-    mixed = ((network > 0) & (network < 1)) | ((alpha > 0) & (alpha < 1))
-    cuts = (before, after)
-    seen = network > 0
-    distance = [np.abs(cut[..., :3] - colour)[mixed & seen].mean() for cut in cuts]
-    rows = [f"| colour of the cut-out | | {distance[0]:.1f} | {distance[1]:.1f} |"]
-    for name, behind in COLOURS.items():
-        wanted = on(colour, alpha, behind)
-        apart = [np.abs(on(cut[..., :3], network, behind) - wanted)[mixed].mean() for cut in cuts]
-        rows.append(f"| picture, the network's alpha | {name} | {apart[0]:.1f} | {apart[1]:.1f} |")
-    return rows
+    for name, crop in CROPS.items():
+        source = ROOT / "samples" / f"{name}.jpg"
+        seen = np.asarray(Image.open(source).convert("RGB")).astype(float)
+        before, after = cut(source, "--no-decontaminate"), cut(source)
+        if (before[..., 3] != after[..., 3]).any():
+            sys.exit(f"{name}: alpha is not the same")
+        alpha = before[..., 3] / 255
+        rows = {
+            "photo, matte": [seen, alpha[..., None].repeat(3, 2) * 255],
+            "the photo's own colours (--no-decontaminate)": [
+                on(before[..., :3], alpha, colour) for colour in COLOURS.values()
+            ],
+            "the subject's colours (default)": [
+                on(after[..., :3], alpha, colour) for colour in COLOURS.values()
+            ],
+        }
+        picture = sheet(rows, crop)
+        path = IMAGES / f"edges-{name}.png"
+        picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size >> 10} KiB")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ use super::level::{self, Estimates, Pair};
 use super::solve::{Coefficients, Colours};
 
 /// Rows above a band that are worked on too, so that its first row sees what it would see in a walk
-/// from the picture's top. What enters wrongly above them is halved with each row at least, where
-/// it matters at all; [decision 16](../../../docs/decisions/0016-foreground-estimation.md) has the
-/// measurement.
+/// from the picture's top: what enters wrongly above them fades from row to row;
+/// [decision 16](../../../docs/decisions/0016-foreground-estimation.md) has the measurement.
 pub(super) const RUN_IN: usize = 16;
 
 /// Levels whose sides are at most this long are worked on everywhere, as colours that are looked for where
