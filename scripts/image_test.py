@@ -6,7 +6,8 @@ and Cloud Storage. With docker or podman their own means are used; with buildah 
 read-only in a mount namespace of its own, and the entry point is started in it (root is needed).
 
 cpu:  the worker gets ready, cuts a photo out, writes its PNG and the result, and on SIGTERM, in
-      the middle of another one, drains and exits with 0 within ten seconds. ONNX Runtime's own kernels start too.
+      the middle of another one, drains and exits with 0 within ten seconds. A second one, with ONNX Runtime's own
+      kernels, starts too, and finds that job done or does it.
 cuda: where there is no card, the worker must not start, and must name the driver and no library.
 """
 
@@ -339,12 +340,14 @@ def test_cpu(image: Mounted | Container) -> None:
                 raise Failed(f"the worker did not say that it drained:\n{told}")
         if healthy(image, environment):
             raise Failed("the image's health check finds a worker healthy that is gone")
-        result = shop.result()
-        if (result["job_id"], result["status"]) != ("two", "done"):
-            raise Failed(f"the job in work was not finished: {result}")
-        say("the job in work was finished first")
+        given_back = "giving the rest back to the queue" in told
         with worker(image, {**environment, "CUTOUT_PROVIDER": "cpu"}) as running:
             say(f"with ONNX Runtime's own kernels: ready after {running.ready():.1f} s")
+            result = shop.result()
+            if (result["job_id"], result["status"]) != ("two", "done"):
+                raise Failed(f"the job in work was lost: {result}")
+            # A slow machine does not finish it within the drain's time.
+            say("the job in work was " + ("given back, and done by this one" if given_back else "finished first"))
             running.stop()
 
 
