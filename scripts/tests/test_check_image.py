@@ -26,9 +26,10 @@ class Image(unittest.TestCase):
                 (root / path).chmod(0o755)
             for name in ("bash", "env", "dirname", "sh"):
                 (tools / name).symlink_to(shutil.which(name))
+            inherited = {name: value for name, value in os.environ.items() if not name.startswith("CUTOUT_")}
             result = subprocess.run(
                 [root / "scripts" / SCRIPT.name],
-                env={**os.environ, "PATH": str(tools), **settings},
+                env={**inherited, "PATH": str(tools), **settings},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
