@@ -524,7 +524,7 @@ async fn whatever_is_given_up_on_the_way_all_jobs_end_and_everything_comes_back(
         largest = largest.max(site.photo(&format!("photo-{i}"), width, height));
     }
     let mut site = site.start();
-    let need = need(&site, "largest").await;
+    let need = pages(need(&site, "largest").await);
     let pipeline = Arc::get_mut(&mut site.pipeline).expect("no job is under way");
     pipeline.cutter.memory = Budget::new(2 * need);
     pipeline.downloads = Budget::new(pages(largest));

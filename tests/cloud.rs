@@ -237,7 +237,7 @@ async fn a_copy_for_review_goes_into_its_own_bucket_and_is_announced_for_nothing
 async fn a_review_bucket_that_is_not_there_is_told_at_start() {
     let cloud = Cloud::start().await;
     let mut worker = cloud.worker(&["--review-prefix", "gs://perkie-typo/looks/"]);
-    assert_eq!(worker.exit().0, Some(1));
+    assert_eq!(worker.exit().0, Some(2));
     let end = wait_until("the last words", || worker.logged("the worker ends"));
     assert!(
         end["error"].as_str().unwrap().contains("perkie-typo"),
