@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,46 +21,18 @@ from statistics import median
 
 import cv2
 import numpy as np
-from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+from turns import HEIGHT, MIB, ROOT, WIDTH, enlarged, peak, program, turn
+
 sys.path.insert(0, str(ROOT / "tests" / "effects"))
 
 import reference  # noqa: E402
 
-WIDTH, HEIGHT = 4032, 3024
-MIB = 1 << 20
-
 
 def cut_out() -> np.ndarray:
-    with Image.open(ROOT / "samples" / "cat.jpg") as photo:
-        rgb = np.asarray(photo.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
-    with Image.open(ROOT / "tests" / "fixtures" / "masks" / "cat.mask.png") as mask:
-        alpha = np.asarray(mask.convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
-    noise = np.random.default_rng(1).integers(0, 8, rgb.shape, np.uint8)
-    rgba = np.dstack([np.minimum(rgb, 247) + noise, alpha])
-    rgba[alpha == 0] = 0
+    rgba = enlarged("cat.jpg", "cat.mask.png")
+    rgba[rgba[..., 3] == 0] = 0
     return rgba
-
-
-def program() -> Path:
-    """The benchmark's program, built if it is not there and not named by EFFECTS_BIN."""
-    if named := os.environ.get("EFFECTS_BIN"):
-        return Path(named).resolve()
-    command = ["cargo", "bench", "--locked", "--bench", "effects", "--no-run", "--message-format=json"]
-    built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    for line in built.stdout.splitlines():
-        message = json.loads(line)
-        if message.get("target", {}).get("name") == "effects" and message.get("executable"):
-            return Path(message["executable"])
-    sys.exit("effects: cargo built no benchmark")
-
-
-def peak() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the kernel tells no peak")
 
 
 def reference_turn(effect: str, path: str, runs: int) -> None:
@@ -77,11 +48,6 @@ def reference_turn(effect: str, path: str, runs: int) -> None:
     print(json.dumps({"seconds": seconds, "peak_bytes": peak() - before}))
 
 
-def turn(command: list[object]) -> dict:
-    run = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(run.stdout)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="turns of each, in pairs")
@@ -95,7 +61,7 @@ def main() -> None:
         reference_turn(effect, path, int(runs))
         return
 
-    ours = program()
+    ours = program("effects")
     path = ROOT / "target" / "tmp" / f"cut-{WIDTH}x{HEIGHT}.rgba"
     path.parent.mkdir(parents=True, exist_ok=True)
     rgba = cut_out()

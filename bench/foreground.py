@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -23,42 +22,11 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-WIDTH, HEIGHT = 4032, 3024
-MIB = 1 << 20
+from turns import HEIGHT, MIB, ROOT, WIDTH, enlarged, peak, program, turn
+
 SAMPLES = ("cat", "astronaut", "coffee")
 FOLDER = ROOT / "target" / "tmp"
-
-
-def seen(name: str) -> np.ndarray:
-    with Image.open(ROOT / "samples" / f"{name}.jpg") as photo:
-        rgb = np.asarray(photo.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
-    with Image.open(ROOT / "tests" / "fixtures" / "masks" / f"{name}.mask1024.png") as mask:
-        alpha = np.asarray(mask.convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
-    noise = np.random.default_rng(1).integers(0, 8, rgb.shape, np.uint8)
-    return np.dstack([np.minimum(rgb, 247) + noise, alpha])
-
-
-def program() -> Path:
-    """The benchmark's program, built if it is not there and not named by FOREGROUND_BIN."""
-    if named := os.environ.get("FOREGROUND_BIN"):
-        return Path(named).resolve()
-    command = ["cargo", "bench", "--locked", "--bench", "foreground", "--no-run", "--message-format=json"]
-    built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    for line in built.stdout.splitlines():
-        message = json.loads(line)
-        if message.get("target", {}).get("name") == "foreground" and message.get("executable"):
-            return Path(message["executable"])
-    sys.exit("foreground: cargo built no benchmark")
-
-
-def peak() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the kernel tells no peak")
 
 
 def reference_turn(path: str, runs: int, answer: str) -> None:
@@ -77,11 +45,6 @@ def reference_turn(path: str, runs: int, answer: str) -> None:
     used = peak() - before
     (255 * np.clip(foreground, 0, 1) + 0.5).astype(np.uint8).tofile(answer)
     print(json.dumps({"seconds": seconds, "peak_bytes": used}))
-
-
-def turn(command: list[object]) -> dict:
-    run = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(run.stdout)
 
 
 def difference(rgba: np.ndarray, ours: Path, theirs: Path) -> dict[str, float]:
@@ -112,7 +75,7 @@ def main() -> None:
         reference_turn(path, int(runs), answer)
         return
 
-    ours = program()
+    ours = program("foreground")
     FOLDER.mkdir(parents=True, exist_ok=True)
     print(
         f"{WIDTH}×{HEIGHT}; {os.cpu_count()} cores, PyMatting {version('pymatting')}, Numba {version('numba')}; "
@@ -125,7 +88,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     measured = {}
     for name in options.sample or SAMPLES:
-        rgba = seen(name)
+        rgba = enlarged(f"{name}.jpg", f"{name}.mask1024.png")
         path = FOLDER / f"seen-{WIDTH}x{HEIGHT}.rgba"
         rgba.tofile(path)
         answers = [FOLDER / f"foreground-{who}.rgb" for who in ("ours", "theirs")]
