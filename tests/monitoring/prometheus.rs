@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::answers::Answers;
 use crate::dashboard::{Question, dashboard, questions};
 use crate::harness::{PATIENCE, Worker, cutout, file, quick};
+use crate::scraped::serving;
 use crate::server::{Prometheus, until, value, within};
 use crate::support::chaos::setting;
 
@@ -31,7 +32,7 @@ const MAY_BE_EMPTY: &[(&str, &str)] = &[
 
 /// A worker with the HTTP API. With `MONITORING_MODEL=isnet-medium` a real network.
 fn worker(root: &Path) -> Worker {
-    let mut command = match std::env::var("MONITORING_MODEL") {
+    let command = match std::env::var("MONITORING_MODEL") {
         Ok(model) => {
             let mut command = cutout();
             command.env("CUTOUT_MODEL", model);
@@ -39,18 +40,7 @@ fn worker(root: &Path) -> Worker {
         }
         Err(_) => quick(),
     };
-    command
-        .args([
-            "worker",
-            "--ingress",
-            "local",
-            "--http-api",
-            "--rate-limit",
-            "0",
-            "--root",
-        ])
-        .arg(root);
-    Worker::start(command).ready()
+    serving(command, root)
 }
 
 /// One photo in five is cut short, and becomes a dead letter.

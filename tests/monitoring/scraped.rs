@@ -11,10 +11,8 @@ use crate::promql;
 use crate::runbook::sections;
 use crate::support;
 
-/// Starts a worker with everything on, and lets every kind of thing happen to it once. Answers it with
-/// its `/metrics` of then.
-pub fn busy_worker(root: &std::path::Path) -> (Worker, String) {
-    let mut command = quick();
+/// Starts this program as a local worker with the HTTP API.
+pub fn serving(mut command: std::process::Command, root: &std::path::Path) -> Worker {
     command
         .args([
             "worker",
@@ -26,7 +24,13 @@ pub fn busy_worker(root: &std::path::Path) -> (Worker, String) {
             "--root",
         ])
         .arg(root);
-    let worker = Worker::start(command).ready();
+    Worker::start(command).ready()
+}
+
+/// Starts a worker with everything on, and lets every kind of thing happen to it once. Answers it with
+/// its `/metrics` of then.
+pub fn busy_worker(root: &std::path::Path) -> (Worker, String) {
+    let worker = serving(quick(), root);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for route in PHOTO_ROUTES {
         let asked = reqwest::Client::new()
