@@ -25,12 +25,18 @@ use crate::ingress::http::cors;
 use crate::model::{self, manifest::Manifest};
 use crate::telemetry::logs::LogFormat;
 
+mod experiment;
+mod place;
 mod push;
 mod review;
+mod shadow;
 mod traces;
 
+pub use experiment::ExperimentArgs;
+pub use place::Place;
 pub use push::PushArgs;
 pub use review::{ReviewArgs, ReviewPlace};
+pub use shadow::ShadowArgs;
 pub use traces::{CallerArgs, TraceArgs};
 
 /// Options that every command has.

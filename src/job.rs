@@ -694,6 +694,12 @@ pub struct JobResult {
     /// The network that was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelUsed>,
+    /// The experiment that the job is a part of; absent for one that is part of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<String>,
+    /// Its arm: `control` for the worker's own network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<String>,
     /// How sure the network was, and whether somebody should look at the picture; absent when nothing
     /// was cut out, and for a duplicate whose object does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -737,6 +743,8 @@ impl JobResult {
             source: job.map(|job| job.source.clone()),
             outputs: Vec::new(),
             model: None,
+            experiment: None,
+            arm: None,
             quality: None,
             timings_ms,
             attempt,

@@ -1,7 +1,7 @@
 //! Pulls deliveries, walks each through the pipeline, answers it: result first, ack last.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -14,10 +14,11 @@ use tracing::Instrument;
 
 use crate::crash::crash_point;
 use crate::error::{Class, Code, Error, Result};
+use crate::experiment::ArmUsed;
 use crate::ingress::notification::{self, Admission, NotificationPolicy, SkipReason};
 use crate::ingress::{Delivery, Egress, Ingress, Lease, Message, Source};
-use crate::job::{Job, JobResult, Timings};
-use crate::pipeline::{Arrival, Pipeline, millis};
+use crate::job::{Job, JobResult, Quality, Status, Timings};
+use crate::pipeline::{Arrival, Chosen, Pipeline, Walked, millis};
 use crate::side::health::{Health, QueueStatus};
 use crate::side::state::{Phase, SideState};
 use crate::telemetry::attribute::{self, number, text};
@@ -64,14 +65,38 @@ struct Course<'a> {
     spans: Spans,
     /// By which results refer to the trace: our span, or the publisher's where traces are off.
     trace: Option<TraceContext>,
+    /// Where its job belongs in an experiment.
+    arm: Mutex<Option<ArmUsed>>,
 }
 
 impl Course<'_> {
+    fn set_arm(&self, arm: Option<ArmUsed>) {
+        if let Some(used) = &arm {
+            tracing::Span::current().record("arm", &*used.arm);
+            self.spans.set(|| {
+                vec![
+                    text(attribute::EXPERIMENT, &*used.experiment),
+                    text(attribute::ARM, &*used.arm),
+                ]
+            });
+        }
+        *self.arm.lock().unwrap_or_else(PoisonError::into_inner) = arm;
+    }
+
+    fn arm(&self) -> Option<ArmUsed> {
+        let arm = self.arm.lock().unwrap_or_else(PoisonError::into_inner);
+        arm.clone()
+    }
+
     /// The delivery is over, except for its answer.
     fn finished(&self, outcome: Outcome, failure: Option<&Error>) {
         let code = failure.map(Error::code);
+        let elapsed = self.begun.elapsed();
         self.metrics
-            .job_finished(outcome, code, self.ingress, self.begun.elapsed());
+            .job_finished(outcome, code, self.ingress, elapsed);
+        if let Some(used) = self.arm() {
+            self.metrics.arms().finished(&used.arm, outcome, elapsed);
+        }
         self.spans
             .set(|| vec![text(attribute::OUTCOME, outcome.as_str())]);
         if let Some(error) = failure {
@@ -105,8 +130,12 @@ impl Worker {
         let give_up = worker.give_up.clone();
         let (fatal, mut fatalities) = mpsc::channel::<Error>(1);
 
-        let engine = worker.pipeline.cutter.engine.clone();
-        let mut engine_lost = std::pin::pin!(engine.lost(worker.give_up_after));
+        // A worker that has lost one of several networks cannot tell which jobs it may still take.
+        let engines = worker.pipeline.engines();
+        let lost = engines
+            .iter()
+            .map(|engine| Box::pin(engine.lost(worker.give_up_after)));
+        let mut engine_lost = futures::future::select_all(lost);
 
         let ended = loop {
             let delivery = tokio::select! {
@@ -114,7 +143,7 @@ impl Worker {
                 () = stop.cancelled() => break Ok(()),
                 Some(error) = fatalities.recv() => break Err(error),
                 // The jobs that the engine owes an answer say so too, if there are any.
-                error = &mut engine_lost => break Err(error),
+                (error, _, _) = &mut engine_lost => break Err(error),
                 next = next_delivery(ingress.as_mut(), &places, &worker.side.health) => next,
             };
             let (delivery, place) = match delivery {
@@ -193,6 +222,7 @@ impl Worker {
             job_id = tracing::field::Empty,
             message_id = message.id,
             attempt = message.attempt,
+            arm = tracing::field::Empty,
             trace_id = tracing::field::Empty,
             span_id = tracing::field::Empty,
             trace_sampled = tracing::field::Empty,
@@ -220,12 +250,14 @@ impl Worker {
             begun: Instant::now(),
             spans,
             trace,
+            arm: Mutex::default(),
         };
+        let mut shadow = None;
         async {
             let _in_flight = self.metrics.in_flight_guard(ingress);
             self.metrics.queue_age(queued);
             // The pool's threads catch panics of their own; this is for those of the walk itself.
-            let work = self.work(&message, admission, queued, &course);
+            let work = self.work(&message, admission, queued, &course, &mut shadow);
             let work = AssertUnwindSafe(work).catch_unwind();
             let verdict = tokio::select! {
                 biased;
@@ -242,8 +274,13 @@ impl Worker {
             };
             match verdict {
                 Ok(verdict) => {
+                    let over = matches!(verdict, Verdict::Ack);
                     settle(lease, verdict).await;
                     crash_point!("message_acked");
+                    // One that comes again is chosen again, if it was.
+                    if let Some(chosen) = shadow.filter(|_| over) {
+                        chosen.offer();
+                    }
                 }
                 Err(fatal) => {
                     tracing::error!(code = %fatal.code(), class = %fatal.class(), error = fatal.chain(), "the worker cannot go on");
@@ -265,6 +302,7 @@ impl Worker {
         admission: Result<Admission>,
         queued: Duration,
         course: &Course<'_>,
+        shadow: &mut Option<Chosen>,
     ) -> Result<Verdict> {
         let arrival = Arrival {
             attempt: message.attempt,
@@ -283,13 +321,21 @@ impl Worker {
                 let id = job.id();
                 tracing::Span::current().record("job_id", &id);
                 course.spans.set(|| vec![text(attribute::JOB_ID, id)]);
+                course.set_arm(self.pipeline.arm(&job));
                 known = Some(job.clone());
                 self.pipeline.run(job, arrival.clone()).await
             }
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(Some(result)) => self.report(&result, course).await,
+            Ok(Some(walked)) => {
+                let Walked {
+                    result,
+                    shadow: chosen,
+                } = walked;
+                *shadow = chosen;
+                self.report(&result, course).await
+            }
             Ok(None) => {
                 self.skip(message, SkipReason::OwnOutput);
                 Ok(Verdict::Ack)
@@ -323,10 +369,23 @@ impl Worker {
 
     /// Publishes a result; the message may be acked when that is durable.
     async fn report(&self, result: &JobResult, course: &Course<'_>) -> Result<Verdict> {
+        // A former delivery may have begun it in another arm.
+        let used = result.experiment.as_deref().zip(result.arm.as_deref());
+        course.set_arm(used.map(|(experiment, arm)| ArmUsed {
+            experiment: experiment.into(),
+            arm: arm.into(),
+        }));
         if let Err(error) = self.publish(result, course).await {
             return self.give_back(RetryOp::PublishResult, error, course);
         }
         crash_point!("result_published");
+        let doubtful = result.quality.as_ref().is_some_and(Quality::needs_review);
+        if let Some(used) = course.arm()
+            && result.status == Status::Done
+            && doubtful
+        {
+            self.metrics.arms().review(&used.arm);
+        }
         course.finished(Outcome::from(result.status), None);
         let json = serde_json::to_string(result).unwrap_or_default();
         tracing::info!(
@@ -369,14 +428,19 @@ impl Worker {
             total: millis(course.begun.elapsed()),
             ..Timings::default()
         };
-        let result = JobResult::failed(
-            &message.id,
-            &message.data,
-            job,
-            error,
-            arrival.attempt,
-            timings,
-        );
+        let used = course.arm();
+        let result = JobResult {
+            experiment: used.as_ref().map(|used| used.experiment.to_string()),
+            arm: used.map(|used| used.arm.to_string()),
+            ..JobResult::failed(
+                &message.id,
+                &message.data,
+                job,
+                error,
+                arrival.attempt,
+                timings,
+            )
+        };
         if let Err(error) = self.publish(&result, course).await {
             return self.give_back(RetryOp::PublishResult, error, course);
         }

@@ -20,6 +20,7 @@ use cutout::pipeline::budget::{Budget, Share};
 use cutout::pipeline::cpu::CpuPool;
 use cutout::pipeline::cutout::Cutter;
 use cutout::pipeline::decode::Limits;
+use cutout::pipeline::presence::Presence;
 use cutout::pipeline::{Arrival, Pipeline};
 use cutout::store::dir::DirStore;
 use cutout::store::{NewObject, ObjectMeta, OpenObject, Precondition, Store, Written};
@@ -116,6 +117,7 @@ impl Site {
                 uploads: None,
                 overwrite: false,
                 model: engine.info().manifest.name.clone(),
+                others: Vec::new(),
                 review: None,
             },
             cutter: Cutter {
@@ -124,8 +126,11 @@ impl Site {
                 cpu: CpuPool::new(2),
                 limits: Limits::default(),
                 review: None,
+                presence: Presence::default(),
                 metrics: metrics.clone(),
             },
+            arms: None,
+            shadow: None,
             downloads: Budget::new(PLENTY),
             max_file_bytes: 50 << 20,
             job_timeout: DEADLINE,
@@ -180,7 +185,10 @@ impl Running {
             notified: false,
             spans: Spans::default(),
         };
-        tokio::spawn(async move { pipeline.run(job, arrival).await })
+        tokio::spawn(async move {
+            let walked = pipeline.run(job, arrival).await?;
+            Ok(walked.map(|walked| walked.result))
+        })
     }
 
     /// Jobs that wait for a stage, as the metrics tell.

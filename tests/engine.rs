@@ -16,6 +16,7 @@ use cutout::pipeline::budget::Budget;
 use cutout::pipeline::cpu::CpuPool;
 use cutout::pipeline::cutout::{Charged, Cutter, Order};
 use cutout::pipeline::decode::Limits;
+use cutout::pipeline::presence::Presence;
 use cutout::telemetry::metrics::Metrics;
 use proptest::prelude::*;
 
@@ -103,6 +104,7 @@ fn cutter(engine: Engine) -> Cutter {
         cpu: CpuPool::new(2),
         limits: Limits::default(),
         review: None,
+        presence: Presence::default(),
         metrics: Metrics::new(),
     }
 }

@@ -18,6 +18,7 @@ use cutout::pipeline::compose::{self, Channels, Picture};
 use cutout::pipeline::cpu::CpuPool;
 use cutout::pipeline::cutout::{Charged, Cutter, Order};
 use cutout::pipeline::decode::{self, Limits, Photo};
+use cutout::pipeline::presence::Presence;
 use cutout::pipeline::{matte, preprocess};
 use cutout::telemetry::metrics::Metrics;
 use image::DynamicImage;
@@ -287,6 +288,7 @@ async fn cutter(network: &Value) -> Cutter {
         cpu: CpuPool::new(2),
         limits: Limits::default(),
         review: None,
+        presence: Presence::default(),
         metrics: Metrics::new(),
     }
 }

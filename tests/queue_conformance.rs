@@ -167,6 +167,8 @@ fn result(job_id: &str) -> JobResult {
         source: Some("gs://perkie-uploads/rex.jpg#17".parse().unwrap()),
         outputs: Vec::new(),
         model: None,
+        experiment: None,
+        arm: None,
         quality: None,
         timings_ms: Timings::default(),
         attempt: 2,

@@ -97,6 +97,7 @@ pub static RULES: LazyLock<[Policy; 2]> = LazyLock::new(|| {
             uploads: Some("inbox/".into()),
             overwrite: false,
             model: "isnet-medium".into(),
+            others: Vec::new(),
             review: None,
         },
         Policy {
@@ -107,6 +108,7 @@ pub static RULES: LazyLock<[Policy; 2]> = LazyLock::new(|| {
             uploads: None,
             overwrite: true,
             model: "inspyrenet-base".into(),
+            others: Vec::new(),
             review: "gs://perkie-review/rex/".parse().ok(),
         },
     ]

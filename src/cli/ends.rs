@@ -92,22 +92,8 @@ pub fn plan(queue: &QueueArgs, worker: &WorkerArgs, model: &str) -> Result<Plan>
         places(&worker.destination_buckets)?,
     );
     let review = worker.review_place()?;
-    if let Some(place) = review
-        .as_ref()
-        .filter(|place| place.bucket.is_none() != local)
-    {
-        let what = if local {
-            "a folder of the store"
-        } else {
-            "gs://bucket/prefix/"
-        };
-        return Err(Error::new(
-            Code::ConfigInvalid,
-            format!(
-                "--review-prefix {place} does not go with --ingress {}: name {what}",
-                queue.ingress.as_str()
-            ),
-        ));
+    if let Some(review) = &review {
+        review.place().check("--review-prefix", queue.ingress)?;
     }
     let mut buckets: Vec<String> = sources
         .iter()
@@ -115,7 +101,11 @@ pub fn plan(queue: &QueueArgs, worker: &WorkerArgs, model: &str) -> Result<Plan>
         .flatten()
         .map(|place| place.bucket.clone())
         .chain(bucket.clone())
-        .chain(review.iter().filter_map(|place| place.bucket.clone()))
+        .chain(
+            review
+                .iter()
+                .filter_map(|review| review.place().bucket.clone()),
+        )
         .collect();
     buckets.sort_unstable();
     buckets.dedup();
@@ -136,6 +126,7 @@ pub fn plan(queue: &QueueArgs, worker: &WorkerArgs, model: &str) -> Result<Plan>
             uploads: local.then(|| format!("{INBOX}/")),
             overwrite: worker.overwrite,
             model: model.to_owned(),
+            others: Vec::new(),
             review,
         },
         buckets,

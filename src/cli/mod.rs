@@ -13,11 +13,12 @@ use crate::engine::Engine;
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error};
 use crate::job::{Fit, Format, Kind, Output, Padding, Size, Threshold};
-use crate::model;
+use crate::model::{self, manifest::Manifest};
 use crate::pipeline::budget::Budget;
 use crate::pipeline::cpu::CpuPool;
 use crate::pipeline::cutout::Cutter;
 use crate::pipeline::decode::Limits;
+use crate::pipeline::presence::Presence;
 use crate::side::memory::MemoryReading;
 use crate::telemetry::logs::{self, LogConfig};
 use crate::telemetry::metrics::Metrics;
@@ -34,6 +35,7 @@ mod health_cmd;
 mod model_cmd;
 mod publish;
 mod remove;
+mod trials;
 mod watch;
 mod worker;
 
@@ -183,7 +185,15 @@ struct Started {
 /// Starts the engine once the network's file is verified, while the runtime's library loads:
 /// nothing parses a file that is not the right one.
 async fn start_engine(args: &ModelArgs, warm_up: bool) -> crate::error::Result<Started> {
-    let manifest = args.manifest()?;
+    start_engine_of(args, args.manifest()?, warm_up).await
+}
+
+/// The same for another network than the arguments name.
+async fn start_engine_of(
+    args: &ModelArgs,
+    manifest: Manifest,
+    warm_up: bool,
+) -> crate::error::Result<Started> {
     let models_dir = args.home.models_dir()?;
     let session = SessionConfig {
         warm_up,
@@ -243,17 +253,23 @@ fn photo_bytes(args: &LimitArgs) -> u64 {
     }
 }
 
+/// What a photo may be.
+fn photo_limits(limits: &LimitArgs) -> Limits {
+    Limits {
+        max_pixels: limits.max_pixels,
+        ..Limits::default()
+    }
+}
+
 /// Everything that turns photos into cut-outs, on all cores.
 fn cutter(engine: Engine, limits: &LimitArgs, memory: u64, metrics: Metrics) -> Cutter {
     Cutter {
         engine,
         memory: Budget::new(memory),
         cpu: CpuPool::new(cores()),
-        limits: Limits {
-            max_pixels: limits.max_pixels,
-            ..Limits::default()
-        },
+        limits: photo_limits(limits),
         review: None,
+        presence: Presence::default(),
         metrics,
     }
 }

@@ -9,9 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ends::{self, Ends};
-use super::{Context, door, photo_bytes, start_engine, traces, watch};
+use super::trials::Trials;
+use super::{Context, door, photo_bytes, photo_limits, start_engine, traces, watch};
 use crate::config::{
-    HttpArgs, LimitArgs, ModelArgs, PushArgs, QueueArgs, ReviewArgs, TraceArgs, WorkerArgs,
+    ExperimentArgs, HttpArgs, LimitArgs, ModelArgs, PushArgs, QueueArgs, ReviewArgs, ShadowArgs,
+    TraceArgs, WorkerArgs,
 };
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Code, Error, Result};
@@ -19,10 +21,13 @@ use crate::ingress::http::cache::Cache;
 use crate::ingress::http::{Api, Service};
 use crate::ingress::notification::SkipReason;
 use crate::ingress::push::{self, PushIngress};
-use crate::model::manifest::{Manifest, Resize};
+use crate::model::manifest::Resize;
 use crate::pipeline::Pipeline;
+use crate::pipeline::arms::Arms;
 use crate::pipeline::budget::Budget;
 use crate::pipeline::cutout::Cutter;
+use crate::pipeline::presence::Presence;
+use crate::shadow::Loaded;
 use crate::side::health::{Pulse, QueueStatus, StorageStatus};
 use crate::side::state::{ModelInfo, Phase, SideState};
 use crate::side::{routes, server};
@@ -42,6 +47,9 @@ flags beat environment beat file. `cutout config` prints what is in effect and w
 /// How long the end waits for the network's run that is under way: one on a CPU takes less, and
 /// together with the default drain it stays within Cloud Run's 10 s.
 const ENGINE_PATIENCE: Duration = Duration::from_millis(1800);
+
+/// How long it waits for the shadow's, which has been told to stop: one operator of the network.
+const SHADOW_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long the end of a worker that is stuck may take. The network's run may hold locks that the
 /// libraries want at the end of the process; a driver that hangs holds up even that.
@@ -67,6 +75,10 @@ pub struct WorkerCmd {
     #[command(flatten)]
     review: ReviewArgs,
     #[command(flatten)]
+    experiment: ExperimentArgs,
+    #[command(flatten)]
+    shadow: ShadowArgs,
+    #[command(flatten)]
     http: HttpArgs,
     #[command(flatten)]
     traces: TraceArgs,
@@ -74,9 +86,12 @@ pub struct WorkerCmd {
 
 impl WorkerCmd {
     /// Rejects a configuration that cannot work, before a socket is bound.
-    pub fn check(&self) -> Result<(Manifest, ends::Plan)> {
+    pub fn check(&self) -> Result<Checked> {
         let manifest = self.model.manifest()?;
-        let plan = ends::plan(&self.queue, &self.worker, &manifest.name)?;
+        let mut plan = ends::plan(&self.queue, &self.worker, &manifest.name)?;
+        let (home, ingress) = (&self.model.home, self.queue.ingress);
+        let trials = Trials::check(&self.experiment, &self.shadow, home, &manifest, ingress)?;
+        plan.policy.others = trials.names();
         let (limits, worker) = (&self.limits, &self.worker);
         let wrong: Vec<_> = [
             (limits.max_pixels == 0, "--max-pixels must be above zero"),
@@ -111,7 +126,7 @@ impl WorkerCmd {
         if !wrong.is_empty() {
             return Err(Error::new(Code::ConfigInvalid, wrong.join("; ")));
         }
-        Ok((manifest, plan))
+        Ok(Checked { plan, trials })
     }
 
     /// The configured project.
@@ -126,7 +141,7 @@ impl WorkerCmd {
         let configuring = Instant::now();
         let before = process::age().unwrap_or_default();
         let begun = configuring.checked_sub(before).unwrap_or(configuring);
-        let (_, plan) = self.check()?;
+        let checked = self.check()?;
         let metrics = Metrics::new();
         let traces = traces(&self.traces, &metrics, self.project())?;
         let reasons: Vec<_> = SkipReason::ALL
@@ -168,7 +183,7 @@ impl WorkerCmd {
         let stop = stop_on_signal();
         let ended = self
             .work(
-                plan,
+                checked,
                 pushed,
                 side.clone(),
                 metrics,
@@ -201,7 +216,7 @@ impl WorkerCmd {
     )]
     async fn work(
         &self,
-        plan: ends::Plan,
+        checked: Checked,
         pushed: Option<PushIngress>,
         side: Arc<SideState>,
         metrics: Metrics,
@@ -212,6 +227,8 @@ impl WorkerCmd {
         // When the process was started.
         begun: Instant,
     ) -> Result<()> {
+        let Checked { plan, mut trials } = checked;
+        let presence = Presence::default();
         // Clients connect while the model loads.
         let connecting = async {
             let connecting = Instant::now();
@@ -225,11 +242,22 @@ impl WorkerCmd {
             let started = start_engine(&self.model, true).await?;
             metrics.startup(StartPhase::Verify, started.verified);
             metrics.startup(StartPhase::Library, started.library);
-            introduce(&started.engine, &side, &metrics);
-            Ok(started.engine)
+            // By then the runtime's library is loaded, which no thread of idle priority should do.
+            let limits = photo_limits(&self.limits);
+            let (arms, shadow) = tokio::join!(
+                trials.arms(&self.model, &started.engine),
+                trials.shadow(&self.model, &presence, limits)
+            );
+            let networks = Networks {
+                own: started.engine,
+                arms: arms?,
+                shadow: shadow?,
+            };
+            introduce(&networks, &side, &metrics);
+            Ok(networks)
         };
         let starting = async { tokio::join!(connecting, loading) };
-        let (ends, engine) = tokio::select! {
+        let (ends, networks) = tokio::select! {
             started = starting => started,
             // Nothing was pulled yet, so there is nothing to drain.
             () = stop.cancelled() => return Ok(()),
@@ -241,15 +269,21 @@ impl WorkerCmd {
                 egress,
                 inbox,
             },
-            engine,
-        ) = both(ends, engine)?;
+            networks,
+        ) = both(ends, networks)?;
         side.health.set_storage(StorageStatus::Connected);
         side.health.set_queue(QueueStatus::Connected);
         metrics.declare_ingress(ingress.name());
 
-        let pulse = engine.pulse().clone();
-        let memory = self.memory();
-        let pipeline = self.pipeline(store.clone(), engine, memory, &plan, metrics.clone());
+        let memory = self.memory(&mut trials);
+        let Networks { own, arms, shadow } = networks;
+        let shadow = trials.open(shadow, &store, &metrics, &stop).await?;
+        let pipeline = Pipeline {
+            arms,
+            shadow: shadow.clone(),
+            ..self.pipeline(store.clone(), own, presence, memory, &plan, metrics.clone())
+        };
+        let engines = pipeline.engines();
         let mut budgets = vec![pipeline.downloads.clone(), pipeline.cutter.memory.clone()];
         if let Some(api) = &api {
             let service = self.service(&pipeline, memory, &plan);
@@ -293,9 +327,18 @@ impl WorkerCmd {
         } else {
             ENGINE_PATIENCE
         };
-        // At once, so that both together take no longer than either.
-        tokio::join!(pulse.idle(patience), traces.finish());
-        if pulse.busy_for().is_some() {
+        // At once, so that all together take no longer than any.
+        let idle =
+            futures::future::join_all(engines.iter().map(|engine| engine.pulse().idle(patience)));
+        let overshadowed = async {
+            match &shadow {
+                Some(shadow) => shadow.finish(patience.min(SHADOW_PATIENCE)).await,
+                None => false,
+            }
+        };
+        let (_, shadow_runs, ()) = tokio::join!(idle, overshadowed, traces.finish());
+        let busy = |engine: &Engine| engine.pulse().busy_for().is_some();
+        if shadow_runs || engines.iter().any(busy) {
             end_at_last();
         }
         if let Some(inbox) = inbox {
@@ -324,8 +367,10 @@ impl WorkerCmd {
     }
 
     /// Asked when the network is loaded, as what it takes is known then.
-    fn memory(&self) -> Memory {
+    fn memory(&self, trials: &mut Trials) -> Memory {
         let total = photo_bytes(&self.limits);
+        let shadow = trials.reserve(total);
+        let total = total - shadow;
         let largest = self.limits.max_file_bytes.as_u64();
         let memory = split(total, largest, self.http.http_api);
         tracing::info!(
@@ -333,6 +378,7 @@ impl WorkerCmd {
             uploads_mib = memory.uploads >> 20,
             answers_mib = memory.answers >> 20,
             pixels_mib = memory.pixels >> 20,
+            shadow_mib = shadow >> 20,
             max_jobs = self.limits.max_jobs(),
             "memory for photos"
         );
@@ -343,6 +389,7 @@ impl WorkerCmd {
         &self,
         store: Arc<dyn Store>,
         engine: Engine,
+        presence: Presence,
         memory: Memory,
         plan: &ends::Plan,
         metrics: Metrics,
@@ -351,14 +398,37 @@ impl WorkerCmd {
             store,
             cutter: Cutter {
                 review: self.review.bounds(),
+                presence,
                 ..super::cutter(engine, &self.limits, memory.pixels, metrics.clone())
             },
             downloads: Budget::new(memory.downloads),
             policy: plan.policy.clone(),
             max_file_bytes: self.limits.max_file_bytes.as_u64(),
             job_timeout: self.limits.job_timeout,
+            arms: None,
+            shadow: None,
             metrics,
         }
+    }
+}
+
+/// A configuration that can work.
+pub struct Checked {
+    plan: ends::Plan,
+    trials: Trials,
+}
+
+/// What was loaded.
+struct Networks {
+    own: Engine,
+    arms: Option<Arms>,
+    shadow: Option<Loaded>,
+}
+
+impl Networks {
+    /// Those that jobs wait for.
+    fn engines(&self) -> impl Iterator<Item = &Engine> {
+        std::iter::once(&self.own).chain(self.arms.iter().flat_map(Arms::engines))
     }
 }
 
@@ -420,25 +490,37 @@ fn both<A, B>(a: Result<A>, b: Result<B>) -> Result<(A, B)> {
     }
 }
 
-/// Tells side port and metrics about the loaded network.
-fn introduce(engine: &Engine, side: &Arc<SideState>, metrics: &Metrics) {
-    let info = engine.info();
+/// Tells side port and metrics about the loaded networks.
+fn introduce(networks: &Networks, side: &Arc<SideState>, metrics: &Metrics) {
+    let info = networks.own.info();
     metrics.model_loaded(info.load);
     metrics.startup(StartPhase::Session, info.load);
     metrics.startup(StartPhase::WarmUp, info.warm_up);
     metrics.set_runtime(&info.runtime);
+    for arm in networks.arms.iter().flat_map(Arms::names) {
+        metrics.arms().declare(&arm.arm);
+    }
     side.set_model(model_info(info));
-    let pulse = engine.pulse().clone();
+    let engines: Vec<_> = networks.engines().cloned().collect();
+    let pulses: Vec<_> = engines.iter().map(|e| Arc::clone(e.pulse())).collect();
+    // All must live, and the longest run is the one that may be stuck.
     side.health.watch_engine(move || Pulse {
-        alive: pulse.alive(),
-        busy_since: pulse
-            .busy_for()
+        alive: pulses.iter().all(|pulse| pulse.alive()),
+        busy_since: pulses
+            .iter()
+            .filter_map(|pulse| pulse.busy_for())
+            .max()
             .and_then(|busy| Instant::now().checked_sub(busy)),
     });
-    let engine = engine.clone();
     side.set_warm_up(Arc::new(move || {
-        let engine = engine.clone();
-        Box::pin(async move { engine.warm_up().await })
+        let engines = engines.clone();
+        Box::pin(async move {
+            let mut took = Duration::ZERO;
+            for engine in &engines {
+                took += engine.warm_up().await?;
+            }
+            Ok(took)
+        })
     }));
 }
 

@@ -1,11 +1,11 @@
 //! When a result should be looked at, and where a copy of it goes then.
 
-use std::fmt;
 use std::str::FromStr;
 
 use clap::Args;
 
-use crate::error::{Code, Error, Result};
+use super::place::Place;
+use crate::error::{Error, Result};
 use crate::object::ObjectName;
 use crate::pipeline::quality::Bounds;
 
@@ -61,7 +61,7 @@ impl ReviewArgs {
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err(format!(
@@ -70,16 +70,16 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Where copies for review go: a bucket with a prefix, or a folder of the directory store.
+/// Where copies for review go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReviewPlace {
-    /// `None` for the directory store.
-    pub bucket: Option<String>,
-    /// What the copies' keys start with.
-    pub prefix: String,
-}
+pub struct ReviewPlace(Place);
 
 impl ReviewPlace {
+    /// The place itself.
+    pub const fn place(&self) -> &Place {
+        &self.0
+    }
+
     /// Where the copy of a job's cut-out goes: the place, the destination's own path, and the begin of the
     /// job's key, so that a later job's copy for the same destination never meets this one.
     /// A path that would be too long is left out, and the job's whole key stands for it.
@@ -93,30 +93,10 @@ impl ReviewPlace {
             .rsplit_once('.')
             .map_or("png", |(_, ext)| ext);
         let short = &key[..key.len().min(12)];
-        let name = format!(
-            "{}{path}{}.{short}.{extension}",
-            self.prefix,
-            destination.stem()
-        );
-        self.named(name)
-            .or_else(|_| self.named(format!("{}{key}.png", self.prefix)))
+        self.0
+            .named(&format!("{path}{}.{short}.{extension}", destination.stem()))
+            .or_else(|_| self.0.named(&format!("{key}.png")))
             .expect("a place is refused where a job's key does not fit")
-    }
-
-    fn named(&self, name: String) -> Result<ObjectName> {
-        match &self.bucket {
-            Some(bucket) => ObjectName::in_bucket(bucket.clone(), name),
-            None => ObjectName::local(name),
-        }
-    }
-}
-
-impl fmt::Display for ReviewPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.bucket {
-            Some(bucket) => write!(f, "gs://{bucket}/{}", self.prefix),
-            None => f.write_str(&self.prefix),
-        }
     }
 }
 
@@ -124,40 +104,16 @@ impl FromStr for ReviewPlace {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let invalid = |error: Error| Error::new(Code::ConfigInvalid, error.message());
-        let (bucket, prefix) = match text.strip_prefix("gs://") {
-            Some(rest) => {
-                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                (Some(bucket.to_owned()), prefix)
-            }
-            None => (None, text),
-        };
-        // A folder, with or without the slash; a bucket may be for copies alone.
-        let folder = prefix.trim_end_matches('/');
-        let place = Self {
-            prefix: if folder.is_empty() {
-                String::new()
-            } else {
-                format!("{folder}/")
-            },
-            bucket,
-        };
-        if place.bucket.is_none() && place.prefix.is_empty() {
-            return Err(Error::new(
-                Code::ConfigInvalid,
-                "--review-prefix needs a folder, or gs://bucket/prefix/",
-            ));
-        }
-        // The name's own parser knows what is allowed, and a job's key is 64 hex digits.
-        let probe = format!("{}{}.png", place.prefix, "0".repeat(64));
-        place.named(probe).map_err(invalid)?;
-        Ok(place)
+        // A job's key is 64 hex digits.
+        let longest = format!("{}.png", "0".repeat(64));
+        Place::parse(text, "--review-prefix", &longest).map(Self)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     #[test]
     fn a_copy_keeps_its_destinations_path_and_is_told_apart_by_its_job() {

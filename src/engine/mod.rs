@@ -27,6 +27,7 @@ pub mod provider;
 mod request;
 mod runner;
 pub mod session;
+pub mod solo;
 pub mod tensor;
 
 /// How often [`Engine::lost`] looks.

@@ -262,13 +262,37 @@ impl Session {
                     binding.synchronize_outputs()?;
                     Ok(outputs.remove(&self.output))
                 }),
-            None => return Err(Error::new(Code::Internal, "a run of an empty lane")),
+            None => return Err(empty_lane()),
         };
-        output
-            .map_err(failed)?
-            .map(Answer)
-            .ok_or_else(|| Error::new(Code::InferenceFailed, "the network's run gave no matte"))
+        answer(output)
     }
+
+    /// Runs what is staged in a lane in the host's memory, unless `options` are told to end it.
+    pub(super) fn run_until_stopped(
+        &mut self,
+        lane: &mut Lane,
+        options: &RunOptions,
+    ) -> Result<Answer> {
+        let Some(Input::Value(value)) = lane.take() else {
+            return Err(empty_lane());
+        };
+        let inputs = ort::inputs![self.input.as_str() => value];
+        // All of the graph's outputs, as options that name some cannot be shared between threads; where it has
+        // several, those nobody wants were taken out when it was loaded.
+        let output = self.session.run_with_options(inputs, options);
+        answer(output.map(|mut outputs| outputs.remove(&self.output)))
+    }
+}
+
+fn empty_lane() -> Error {
+    Error::new(Code::Internal, "a run of an empty lane")
+}
+
+fn answer(output: ort::Result<Option<DynValue>>) -> Result<Answer> {
+    output
+        .map_err(failed)?
+        .map(Answer)
+        .ok_or_else(|| Error::new(Code::InferenceFailed, "the network's run gave no matte"))
 }
 
 fn run_options(output: &str, shrink: bool) -> ort::Result<RunOptions<HasSelectedOutputs>> {

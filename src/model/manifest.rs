@@ -365,6 +365,14 @@ impl Manifest {
         }
     }
 
+    /// Whether both are the same weights, fed and read the same way, and so give the same mattes.
+    pub fn is_treated_as(&self, other: &Self) -> bool {
+        self.sha256 == other.sha256
+            && self.resize == other.resize
+            && self.input == other.input
+            && self.output == other.output
+    }
+
     /// Upper bound of the bytes that one image's input tensor and matte take.
     pub fn tensor_bytes(&self) -> u64 {
         let (width, height) = match self.resize {

@@ -26,6 +26,8 @@ pub struct Policy {
     pub overwrite: bool,
     /// The network that is loaded.
     pub model: String,
+    /// Others that are loaded, for who names them.
+    pub others: Vec<String>,
     /// Where copies of cut-outs that somebody should look at go. The operator's own place, so it need
     /// not be among `destinations`.
     pub review: Option<ReviewPlace>,
@@ -65,6 +67,7 @@ impl Policy {
     pub fn admit(&self, job: Job) -> Result<Admitted> {
         if let Some(model) = &job.model
             && *model != self.model
+            && !self.others.contains(model)
         {
             return Err(Error::new(
                 Code::ModelUnavailable,
@@ -220,6 +223,7 @@ mod tests {
             uploads: None,
             overwrite: false,
             model: "isnet-medium".into(),
+            others: vec!["isnet-small".into()],
             review: None,
         }
     }
@@ -297,5 +301,9 @@ mod tests {
         assert_eq!(admit(same).unwrap_err().code(), Code::InvalidJob);
         let other = r#"{"source":"gs://perkie-results/a.png","model":"u2net"}"#;
         assert_eq!(admit(other).unwrap_err().code(), Code::ModelUnavailable);
+        for here in ["isnet-medium", "isnet-small"] {
+            let job = format!(r#"{{"source":"gs://perkie-results/a.png","model":"{here}"}}"#);
+            assert!(admit(&job).is_ok(), "{here}");
+        }
     }
 }

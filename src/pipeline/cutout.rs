@@ -11,11 +11,13 @@ use super::compose::Picture;
 use super::cpu::CpuPool;
 use super::decode::{self, Header, Limits, Photo, SourceFormat};
 use super::encode::{self, Encoded};
+use super::presence::{Presence, Present};
 use super::quality::{self, Bounds};
 use super::{compose, effects, matte, preprocess};
 use crate::crash::crash_point;
 use crate::effect::{Effect, EffectParams};
 use crate::engine::Engine;
+use crate::engine::tensor::Matte;
 use crate::error::{Code, Error, Result};
 use crate::job::{Kind, Output, Quality};
 use crate::telemetry::attribute::{self, number, text};
@@ -36,6 +38,8 @@ pub struct Cutter {
     pub limits: Limits,
     /// From where on a matte is unusual; `None` for no verdict.
     pub review: Option<Bounds>,
+    /// Which photos are in work, for what gives way to them.
+    pub presence: Presence,
     /// Who waits for what, and how long the network takes.
     pub metrics: Metrics,
 }
@@ -59,6 +63,8 @@ pub struct Order<'a> {
     /// Effects that will be applied to the cut-out: memory for one at a time is taken with the
     /// rest, as a job that held some while it waited for more could wait for ever.
     pub effects: &'a [Effect],
+    /// Whether the network's matte is wanted beside the picture.
+    pub keep_matte: bool,
     /// When to give up waiting for memory.
     pub deadline: Instant,
     /// Told of each stage as it begins.
@@ -73,6 +79,7 @@ impl<'a> Order<'a> {
             background: None,
             output,
             effects: &[],
+            keep_matte: false,
             deadline,
             watch: &|_| {},
         }
@@ -88,7 +95,15 @@ pub struct Cut {
     cutout: Option<Arc<Picture>>,
     /// `None` for a cut-out that was made before.
     quality: Option<Quality>,
-    paid: Arc<Share>,
+    /// Where it was wanted.
+    matte: Option<Arc<Matte>>,
+    paid: Arc<InWork>,
+}
+
+/// The memory of a photo in work. Given back when the last thing that is made of it is done.
+struct InWork {
+    _share: Share,
+    _present: Present,
 }
 
 impl Cut {
@@ -100,6 +115,11 @@ impl Cut {
     /// What the matte is like; `None` for a cut-out that was made before.
     pub fn quality(&self) -> Option<&Quality> {
         self.quality.as_ref()
+    }
+
+    /// The network's matte at its own size, finished, if the order wanted it.
+    pub fn take_matte(&mut self) -> Option<Arc<Matte>> {
+        self.matte.take()
     }
 
     fn kept_cutout(&self) -> Result<Arc<Picture>> {
@@ -131,6 +151,7 @@ impl Cutter {
             background,
             output,
             effects,
+            keep_matte,
             deadline,
             watch,
         } = order;
@@ -234,10 +255,11 @@ impl Cutter {
             let picture = compose::compose(photo, alpha, &output, background.as_ref())?;
             drop::<Option<Photo>>(background);
             crash_point!("picture_composed");
-            Ok((Arc::new(picture), cutout, numbers))
+            let matte = keep_matte.then(|| Arc::new(matte));
+            Ok((Arc::new(picture), cutout, numbers, matte))
         };
         let waiting = self.metrics.waiting_guard(Stage::Compose);
-        let ((picture, cutout, numbers), ran) = self
+        let ((picture, cutout, numbers, matte), ran) = self
             .on_pool(Stage::Compose, waiting, spent, composing)
             .await?;
         spent.add(Stage::Compose, ran.begun, ran.took, || {
@@ -253,6 +275,7 @@ impl Cutter {
             picture,
             cutout,
             quality: Some(quality),
+            matte,
             paid: share,
         })
     }
@@ -370,6 +393,7 @@ impl Cutter {
             cutout: Some(Arc::clone(&picture)),
             picture,
             quality: None,
+            matte: None,
             paid,
         })
     }
@@ -430,7 +454,8 @@ impl Cutter {
         needed: u64,
         deadline: Instant,
         spent: &mut Spent,
-    ) -> Result<Arc<Share>> {
+    ) -> Result<Arc<InWork>> {
+        let present = self.presence.enter();
         let asked = Instant::now();
         let share = tokio::time::timeout_at(deadline.into(), self.memory.take(needed))
             .await
@@ -445,7 +470,10 @@ impl Cutter {
             })
             .inspect_err(|error| spent.failed(Stage::Wait, asked, asked.elapsed(), error))?;
         spent.add(Stage::Wait, asked, asked.elapsed(), Vec::new);
-        Ok(Arc::new(share))
+        Ok(Arc::new(InWork {
+            _share: share,
+            _present: present,
+        }))
     }
 }
 

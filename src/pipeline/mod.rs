@@ -13,9 +13,12 @@ use futures::future::try_join_all;
 
 use crate::crash::crash_point;
 use crate::effect::EffectParams;
+use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::job::{Job, JobResult, MARKER, ModelUsed, OutputObject, Status, Timings, VERSION};
+use crate::experiment::ArmUsed;
+use crate::job::{Job, JobResult, MARKER, OutputObject, Status, Timings, VERSION};
 use crate::object::ObjectRef;
+use crate::shadow::{self, Candidate, JobSeen, Shadow};
 use crate::store::{ObjectMeta, Store};
 use crate::telemetry::attribute::{self, number};
 use crate::telemetry::labels::Stage;
@@ -23,12 +26,14 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spent::Spent;
 use crate::telemetry::traces::Spans;
 use admit::{Admitted, Policy};
+use arms::{Arms, Placed};
 use budget::{Budget, Share};
 use cutout::{Charged, Cutter, Order};
 pub(crate) use outputs::QUALITY_KEY;
-use outputs::{Standing, Target, Writing, all_ours, recorded_quality};
+use outputs::{Standing, Target, Writing, all_ours, begun_under, recorded_quality};
 
 pub mod admit;
+pub mod arms;
 pub mod budget;
 pub mod components;
 pub mod compose;
@@ -42,6 +47,7 @@ pub mod matte;
 mod outputs;
 mod pillow;
 pub mod preprocess;
+pub mod presence;
 pub mod quality;
 
 mod resample;
@@ -64,8 +70,42 @@ pub struct Pipeline {
     pub max_file_bytes: u64,
     /// Time one job may take.
     pub job_timeout: Duration,
+    /// Other networks that work on shares of the jobs.
+    pub arms: Option<Arms>,
+    /// Another network that works along when there is nothing to do.
+    pub shadow: Option<Shadow>,
     /// Where the time goes.
     pub metrics: Metrics,
+}
+
+/// A job that has been walked to its durable output.
+pub struct Walked {
+    /// Its answer.
+    pub result: JobResult,
+    /// The photo for the shadow, to be offered when the answer is out.
+    pub shadow: Option<Chosen>,
+}
+
+/// A photo for the shadow, and of which job it was.
+pub struct Chosen {
+    candidate: Candidate,
+    job: JobSeen,
+}
+
+impl Chosen {
+    /// Offers it: nobody waits for the job any more.
+    pub fn offer(self) {
+        self.candidate.offer(self.job);
+    }
+}
+
+impl From<JobResult> for Walked {
+    fn from(result: JobResult) -> Self {
+        Self {
+            result,
+            shadow: None,
+        }
+    }
 }
 
 /// How a delivery of a job came here.
@@ -88,7 +128,7 @@ impl Pipeline {
     /// (without metadata in it, or to a destination that a job named).
     ///
     /// Cancel-safe: dropping the future leaves either nothing or a complete output.
-    pub async fn run(&self, job: Job, arrival: Arrival) -> Result<Option<JobResult>> {
+    pub async fn run(&self, job: Job, arrival: Arrival) -> Result<Option<Walked>> {
         let begun = Instant::now();
         let deadline = begun + self.job_timeout;
         let mut spent = Spent::new(arrival.spans.clone());
@@ -118,7 +158,7 @@ impl Pipeline {
         begun: Instant,
         deadline: Instant,
         spent: &mut Spent,
-    ) -> Result<Option<JobResult>> {
+    ) -> Result<Option<Walked>> {
         spent.begin(Stage::Admit);
         let admitted = self.policy.admit(job)?;
 
@@ -132,7 +172,16 @@ impl Pipeline {
         if arrival.notified && source.metadata.contains_key(MARKER) {
             return Ok(None);
         }
-        let key = admitted.job.key(source.generation, &self.model().sha256);
+        let keyed = self.places(&admitted.job).into_iter().map(|placed| {
+            let key = placed.key(&admitted.job, source.generation);
+            (placed, key)
+        });
+        // Sticky beyond a change of percentages: what one network began, it finishes.
+        let mut keyed: Vec<_> = keyed.collect();
+        let begun_by = keyed
+            .iter()
+            .position(|(_, key)| begun_under(&targets, &present, key));
+        let (placed, key) = keyed.swap_remove(begun_by.unwrap_or(0));
         let pinned = ObjectRef {
             name: source.name.clone(),
             generation: Some(source.generation),
@@ -147,11 +196,13 @@ impl Pipeline {
         if let Some(outputs) = all_ours(&standings) {
             let timings = timings(spent, arrival, begun);
             let status = Status::Duplicate;
-            let answer = self.answer(&admitted, pinned, status, outputs, timings, arrival);
-            return Ok(Some(JobResult {
+            let answer = answer(
+                &admitted, &placed, pinned, status, outputs, timings, arrival,
+            );
+            return Ok(Some(Walked::from(JobResult {
                 quality: recorded,
                 ..answer
-            }));
+            })));
         }
         crash_point!("job_admitted");
 
@@ -179,12 +230,22 @@ impl Pipeline {
 
         let effects: Vec<_> = admitted.effects.iter().map(|(effect, _)| *effect).collect();
         let output = &admitted.job.output;
+        let candidate = self
+            .shadow
+            .as_ref()
+            .and_then(|shadow| shadow.consider(&key, &file.bytes, &placed.engine));
         let order = Order {
             background,
             effects: &effects,
+            keep_matte: candidate.is_some(),
             ..Order::new(file, output, deadline)
         };
-        let mut cut = self.cutter.cut(order, spent).await?;
+        let cutter = Cutter {
+            engine: placed.engine.clone(),
+            ..self.cutter.clone()
+        };
+        let mut cut = cutter.cut(order, spent).await?;
+        let candidate = candidate.map(|candidate| candidate.with_matte(cut.take_matte()));
 
         // Where the cut-out is there and an effect is not, what was said of it then holds.
         let quality = match standings.last() {
@@ -197,6 +258,7 @@ impl Pipeline {
             admitted: &admitted,
             source: &pinned,
             key: &key,
+            placed: &placed,
             quality: quality.as_ref(),
         };
         let (main, effects) = targets.split_last().expect("every job has its cut-out");
@@ -209,8 +271,7 @@ impl Pipeline {
                 outputs.extend(standing.ours());
                 continue;
             };
-            let encoded = self
-                .cutter
+            let encoded = cutter
                 .effect(&mut cut, effect, &params, output, spent)
                 .await?;
             let written = self
@@ -222,7 +283,7 @@ impl Pipeline {
         }
         // The cut-out comes last: who finds it finds its effects too.
         if let Standing::Free(precondition) = main_standing {
-            let encoded = self.cutter.encode(cut, output, spent).await?;
+            let encoded = cutter.encode(cut, output, spent).await?;
             crash_point!("output_encoded");
             self.set_aside(&encoded, &writing, spent).await?;
             let written = self
@@ -235,8 +296,46 @@ impl Pipeline {
             outputs.splice(0..0, main_standing.ours());
         }
         let timings = timings(spent, arrival, begun);
-        let answer = self.answer(&admitted, pinned, status, outputs, timings, arrival);
-        Ok(Some(JobResult { quality, ..answer }))
+        let chosen = candidate.map(|candidate| Chosen {
+            candidate,
+            job: JobSeen {
+                job_id: admitted.job.id(),
+                key,
+                source: pinned.clone(),
+                arm: placed.arm.clone(),
+                primary: shadow::model_used(placed.engine.info()),
+            },
+        });
+        let answer = answer(
+            &admitted, &placed, pinned, status, outputs, timings, arrival,
+        );
+        Ok(Some(Walked {
+            result: JobResult { quality, ..answer },
+            shadow: chosen,
+        }))
+    }
+
+    /// Where a job belongs in the experiment, if there is one and it is a part of it.
+    pub fn arm(&self, job: &Job) -> Option<ArmUsed> {
+        self.arms.as_ref()?.arm(job)
+    }
+
+    /// Every engine, the worker's own first.
+    pub fn engines(&self) -> Vec<Engine> {
+        let arms = self.arms.iter().flat_map(Arms::engines);
+        std::iter::once(&self.cutter.engine)
+            .chain(arms)
+            .cloned()
+            .collect()
+    }
+
+    /// The networks that may have worked on a job, the one that shall first.
+    fn places(&self, job: &Job) -> Vec<Placed> {
+        let own = &self.cutter.engine;
+        match &self.arms {
+            Some(arms) => arms.places(job, own),
+            None => vec![Placed::own(own)],
+        }
     }
 
     fn check_size(&self, object: &ObjectRef, bytes: u64) -> Result<()> {
@@ -309,39 +408,31 @@ impl Pipeline {
             paid: Some(paid.clone()),
         })
     }
+}
 
-    fn model(&self) -> &crate::model::manifest::Manifest {
-        &self.cutter.engine.info().manifest
-    }
-
-    fn answer(
-        &self,
-        admitted: &Admitted,
-        source: ObjectRef,
-        status: Status,
-        outputs: Vec<OutputObject>,
-        timings_ms: Timings,
-        arrival: &Arrival,
-    ) -> JobResult {
-        let info = self.cutter.engine.info();
-        JobResult {
-            version: VERSION,
-            job_id: admitted.job.id(),
-            status,
-            source: Some(source),
-            outputs,
-            model: Some(ModelUsed {
-                name: info.manifest.name.clone(),
-                sha256: info.manifest.sha256.clone(),
-                provider: info.provider.as_str().to_owned(),
-                precision: info.precision.as_str().to_owned(),
-            }),
-            quality: None,
-            timings_ms,
-            attempt: arrival.attempt,
-            error: None,
-            metadata: admitted.job.metadata.clone(),
-        }
+fn answer(
+    admitted: &Admitted,
+    placed: &Placed,
+    source: ObjectRef,
+    status: Status,
+    outputs: Vec<OutputObject>,
+    timings_ms: Timings,
+    arrival: &Arrival,
+) -> JobResult {
+    JobResult {
+        version: VERSION,
+        job_id: admitted.job.id(),
+        status,
+        source: Some(source),
+        outputs,
+        model: Some(shadow::model_used(placed.engine.info())),
+        experiment: placed.arm.as_ref().map(|arm| arm.experiment.to_string()),
+        arm: placed.arm.as_ref().map(|arm| arm.arm.to_string()),
+        quality: None,
+        timings_ms,
+        attempt: arrival.attempt,
+        error: None,
+        metadata: admitted.job.metadata.clone(),
     }
 }
 

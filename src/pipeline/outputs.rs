@@ -7,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::Pipeline;
 use super::admit::Admitted;
+use super::arms::Placed;
 use super::encode::Encoded;
 use crate::effect::Effect;
 use crate::error::{Class, Code, Error, Result};
@@ -29,6 +30,12 @@ const VERDICT_KEY: &str = "cutout-verdict";
 
 /// All of it as JSON, so that a duplicate's result can tell it without the network.
 pub(crate) const QUALITY_KEY: &str = "cutout-quality";
+
+/// Where the job belongs in an experiment, for who lists objects.
+const EXPERIMENT_KEY: &str = "cutout-experiment";
+
+/// Its arm.
+const ARM_KEY: &str = "cutout-arm";
 
 /// One object that a job is to write.
 pub(super) struct Target {
@@ -101,6 +108,16 @@ impl Target {
     }
 }
 
+/// Whether a former delivery under this key has written one of the targets.
+pub(super) fn begun_under(targets: &[Target], present: &[Option<ObjectMeta>], key: &str) -> bool {
+    let mut pairs = targets.iter().zip(present);
+    pairs.any(|(target, present)| {
+        present
+            .as_ref()
+            .is_some_and(|present| target.is_in(present, key))
+    })
+}
+
 /// What a former delivery's cut-out, the last of the targets, says of its matte.
 pub(super) fn recorded_quality(present: &[Option<ObjectMeta>]) -> Option<Quality> {
     let metadata = &present.last()?.as_ref()?.metadata;
@@ -143,6 +160,8 @@ pub(super) struct Writing<'a> {
     pub source: &'a ObjectRef,
     /// The job's key.
     pub key: &'a str,
+    /// The network.
+    pub placed: &'a Placed,
     /// What its matte is like.
     pub quality: Option<&'a Quality>,
 }
@@ -274,11 +293,20 @@ impl Pipeline {
         metadata.extend([
             (MARKER.to_owned(), writing.key.to_owned()),
             ("cutout-version".to_owned(), VERSION.to_owned()),
-            ("cutout-model".to_owned(), self.model().name.clone()),
+            (
+                "cutout-model".to_owned(),
+                writing.placed.engine.info().manifest.name.clone(),
+            ),
             ("cutout-source".to_owned(), writing.source.to_string()),
             (OUTPUT_KEY.to_owned(), target.kind.clone()),
             (SIZE_KEY.to_owned(), format!("{width}x{height}")),
         ]);
+        if let Some(used) = &writing.placed.arm {
+            metadata.extend([
+                (EXPERIMENT_KEY.to_owned(), used.experiment.to_string()),
+                (ARM_KEY.to_owned(), used.arm.to_string()),
+            ]);
+        }
         if let Some(quality) = writing.quality {
             let verdict = quality.verdict.map(|verdict| verdict.as_str().to_owned());
             metadata.extend(verdict.map(|verdict| (VERDICT_KEY.to_owned(), verdict)));

@@ -30,6 +30,10 @@ pub const MODEL: &str = "cutout.model";
 pub const PROVIDER: &str = "cutout.provider";
 /// What the network computes in.
 pub const PRECISION: &str = "cutout.precision";
+/// The experiment that the job is a part of.
+pub const EXPERIMENT: &str = "cutout.experiment";
+/// Its arm.
+pub const ARM: &str = "cutout.arm";
 /// Photos in the run.
 pub const BATCH_SIZE: &str = "cutout.batch_size";
 /// What the picture shows.

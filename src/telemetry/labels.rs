@@ -233,3 +233,35 @@ label! {
         Subscription = "subscription",
     }
 }
+
+label! {
+    /// What became of a job that was chosen for the shadow.
+    ShadowOutcome {
+        /// Both mattes were compared, and the record is stored.
+        Done = "done",
+        /// They were compared, and the record could not be stored.
+        NotStored = "not_stored",
+        /// The shadow's network failed, or what is before it.
+        Failed = "failed",
+        /// It gave way to photos too often.
+        Interrupted = "interrupted",
+        /// As many wait as may, or as many bytes.
+        DroppedFull = "dropped_full",
+        /// It could never fit the shadow's memory.
+        DroppedLarge = "dropped_large",
+        /// The worker ended before.
+        DroppedEnd = "dropped_end",
+    }
+}
+
+label! {
+    /// How the difference of two mattes is measured; 0 is none.
+    DifferenceMeasure {
+        /// Mean absolute difference.
+        Mean = "mean",
+        /// Share of the pixels that differ by more than a half.
+        Disagreeing = "disagreeing",
+        /// 1 less the intersection over union.
+        Jaccard = "jaccard",
+    }
+}

@@ -18,6 +18,10 @@ use crate::error::{Class, Code, Error, Result};
 use crate::job::{Quality, Reason};
 use crate::version;
 
+mod trials;
+
+pub use trials::{ArmMetrics, ShadowMetrics};
+
 /// 10 ms to 300 s: a stage of a small photo takes tens of milliseconds, a job may take five
 /// minutes by its deadline. About two buckets an octave of what people look at (p50 to p99 of
 /// jobs, 0.1 s to 10 s), few elsewhere: each costs one series per label.
@@ -77,6 +81,8 @@ struct Inner {
     spans_lost: IntCounterVec,
     build_info: IntGaugeVec,
     component_up: IntGaugeVec,
+    shadow: ShadowMetrics,
+    arms: ArmMetrics,
 }
 
 /// The state of the memory budget, in bytes.
@@ -253,6 +259,8 @@ impl Metrics {
                 "Whether a part of the worker does its work (1) or not (0), as /health says.",
                 &["component"],
             ),
+            shadow: ShadowMetrics::new(&new),
+            arms: ArmMetrics::new(&new),
             registry: new.0,
         };
         #[cfg(target_os = "linux")]
@@ -411,6 +419,16 @@ impl Metrics {
         for reason in &quality.reasons {
             self.0.reviews.with_label_values(&[reason.as_str()]).inc();
         }
+    }
+
+    /// What is counted of the shadow.
+    pub fn shadow(&self) -> &ShadowMetrics {
+        &self.0.shadow
+    }
+
+    /// What is counted of an experiment's arms.
+    pub fn arms(&self) -> &ArmMetrics {
+        &self.0.arms
     }
 
     /// The network's session was built.
@@ -700,6 +718,7 @@ mod tests {
         metrics.notification_skipped("own_output");
         metrics.http_request("/health", 200, second);
         metrics.set_runtime("1.26.0");
+        metrics.arms().declare("control");
         metrics
     }
 
@@ -716,7 +735,9 @@ mod tests {
             duplicates_total notifications_skipped_total push_refused_total http_requests_total \
             http_request_seconds build_info component_up gpu_memory_bytes cache_requests_total \
             effects_failed_total spans_exported_total spans_lost_total matte_coverage_ratio \
-             matte_uncertain_ratio reviews_total";
+             matte_uncertain_ratio reviews_total shadow_sampled_total shadow_runs_total \
+             shadow_difference_ratio shadow_run_seconds shadow_interruptions_total shadow_waiting \
+             shadow_waiting_bytes arm_jobs_total arm_job_seconds arm_reviews_total";
         let expected: BTreeSet<_> = contract.split_whitespace().map(str::to_owned).collect();
         assert_eq!(names, expected);
     }
@@ -739,12 +760,14 @@ mod tests {
             assert!(ours || name.starts_with("process_"), "{name}");
         }
         let labels = [
+            "arm",
             "code",
             "commit",
             "component",
             "effect",
             "ingress",
             "le",
+            "measure",
             "model",
             "op",
             "ort",

@@ -232,6 +232,11 @@ impl Worker {
         Some(format!("{status}: {}", last.unwrap_or_default()))
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

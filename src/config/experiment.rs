@@ -1,0 +1,54 @@
+//! Other networks on shares of the jobs: an A/B test.
+
+use clap::Args;
+
+use crate::error::{Code, Error, Result};
+use crate::experiment::{ArmSpec, Experiment, StableKey};
+
+/// Which networks work on which jobs.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "A/B test")]
+pub struct ExperimentArgs {
+    /// The experiment's name: in results, and what the jobs are spread by; another name spreads them anew
+    #[arg(long, env = "CUTOUT_AB_EXPERIMENT", value_name = "NAME")]
+    pub ab_experiment: Option<String>,
+
+    /// Another network for a share of the jobs, such as big=isnet-medium:10%; repeated or comma-separated,
+    /// in an order that stays. The worker's own network (control) has the rest
+    #[arg(
+        long,
+        env = "CUTOUT_AB_ARM",
+        value_delimiter = ',',
+        value_name = "NAME=MODEL:PERCENT"
+    )]
+    pub ab_arm: Vec<ArmSpec>,
+
+    /// What always gets the same network: source (a photo), job_id, or metadata.NAME (such as a customer)
+    #[arg(
+        long,
+        env = "CUTOUT_AB_KEY",
+        default_value = "source",
+        value_name = "KEY"
+    )]
+    pub ab_key: StableKey,
+}
+
+impl ExperimentArgs {
+    /// The experiment, if there is one.
+    ///
+    /// Errors: `config_invalid` for arms without a name over them, and as [`Experiment::new`].
+    pub fn experiment(&self) -> Result<Option<Experiment>> {
+        let name = self.ab_experiment.as_deref().map(str::trim);
+        let name = name.filter(|name| !name.is_empty());
+        match (name, self.ab_arm.is_empty()) {
+            (_, true) => Ok(None),
+            (None, false) => Err(Error::new(
+                Code::ConfigInvalid,
+                "arms (--ab-arm) need --ab-experiment (CUTOUT_AB_EXPERIMENT): jobs are spread by its name, and results tell it",
+            )),
+            (Some(name), false) => {
+                Experiment::new(name, self.ab_key.clone(), &self.ab_arm).map(Some)
+            }
+        }
+    }
+}
