@@ -30,7 +30,16 @@ pub fn serving(mut command: std::process::Command, root: &std::path::Path) -> Wo
 /// Starts a worker with everything on, and lets every kind of thing happen to it once. Answers it with
 /// its `/metrics` of then.
 pub fn busy_worker(root: &std::path::Path) -> (Worker, String) {
-    let worker = serving(quick(), root);
+    let mut command = quick();
+    for (variable, value) in [
+        ("CUTOUT_AB_EXPERIMENT", "fur"),
+        ("CUTOUT_AB_ARM", "bytes=brightness-u8:10%"),
+        ("CUTOUT_SHADOW_MODEL", "brightness-u8"),
+        ("CUTOUT_SHADOW_PREFIX", "records"),
+    ] {
+        command.env(variable, value);
+    }
+    let worker = serving(command, root);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for route in PHOTO_ROUTES {
         let asked = reqwest::Client::new()

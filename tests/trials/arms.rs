@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::harness::{Worker, alpha, run, told, wait_until};
 use cutout::experiment::{ArmSpec, Experiment, Side, StableKey};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::home::Site;
 
@@ -89,7 +89,7 @@ fn each_arm_has_its_network_and_says_so_everywhere_and_keeps_its_jobs() {
     assert!(told, "log lines have the arm");
 
     // The same jobs again are duplicates, each in its arm.
-    site.publish(&[]);
+    site.publish_again();
     let again = site.all_done(&worker).split_off(10);
     assert_eq!(arms(&again, "duplicate"), first);
     assert_eq!(counted(&worker, "dark", "duplicate"), count("dark"));
@@ -98,7 +98,7 @@ fn each_arm_has_its_network_and_says_so_everywhere_and_keeps_its_jobs() {
     // And so they are for a worker whose arm has shrunk to nothing: what a network began stays its own.
     let none = ["--ab-experiment", "fur", "--ab-arm", "dark=dim:0%"];
     let worker = Worker::start(site.worker(&none)).ready();
-    site.publish(&[]);
+    site.publish_again();
     let again = site.all_done(&worker).split_off(20);
     assert_eq!(arms(&again, "duplicate"), first);
 }
@@ -112,16 +112,13 @@ fn a_job_that_names_its_network_or_lacks_the_key_is_in_no_arm() {
         assert_eq!(result["model"]["name"], "brightness");
         assert!(result.get("arm").is_none(), "{result:#}");
     }
-    site.publish(&[
-        "--model",
-        "dim",
-        "--metadata",
-        "customer=7",
-        "--kind",
-        "mask",
-        "--destination",
-        "masks/",
-    ]);
+    let named = site.photos().into_iter().enumerate().map(|(n, name)| {
+        json!({
+            "source": name, "destination": format!("named/{n}.png"), "model": "dim",
+            "metadata": { "customer": "7" },
+        })
+    });
+    site.publish(&named.collect::<Vec<_>>());
     let named = site.all_done(&worker).split_off(2);
     assert_eq!(named.len(), 2);
     for result in named {
@@ -134,9 +131,9 @@ fn a_job_that_names_its_network_or_lacks_the_key_is_in_no_arm() {
 #[test]
 fn a_job_that_fails_says_its_arm_too() {
     let site = Site::new(0);
-    std::fs::create_dir_all(site.root().join("photos")).unwrap();
+    std::fs::create_dir(site.root().join("photos")).unwrap();
     std::fs::write(site.root().join("photos/broken.jpg"), b"no photo").unwrap();
-    site.publish(&[]);
+    site.publish_again();
     let args = ["--ab-experiment", "fur", "--ab-arm", "dark=dim:100%"];
     let worker = Worker::start(site.worker(&args)).ready();
     let [result] = site.all_done(&worker).try_into().unwrap();

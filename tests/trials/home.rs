@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::harness::{Worker, file, quick, root_with_jobs, run, told, wait_until};
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// A home with `brightness` and, as other weights, `dim`, whose mattes are a tenth of it.
@@ -48,10 +48,11 @@ pub struct Site {
 
 impl Site {
     pub fn new(jobs: usize) -> Self {
-        Self {
-            root: root_with_jobs(jobs),
-            home: home(),
-        }
+        let root = match jobs {
+            0 => tempfile::tempdir().unwrap(),
+            _ => root_with_jobs(jobs),
+        };
+        Self { root, home: home() }
     }
 
     pub fn root(&self) -> &Path {
@@ -66,7 +67,7 @@ impl Site {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = quick();
         command.env("CUTOUT_HOME", self.home.path());
-        command.args(args).arg("--root").arg(self.root.path());
+        command.env("CUTOUT_ROOT", self.root.path()).args(args);
         command
     }
 
@@ -75,11 +76,22 @@ impl Site {
     }
 
     /// Publishes a job for each photo again.
-    pub fn publish(&self, args: &[&str]) {
-        let local = ["publish", "--ingress", "local"];
-        let mut command = self.command(&[&local[..], args].concat());
-        command.args(self.photos());
-        let published = run(&mut command);
+    pub fn publish_again(&self) {
+        let jobs: Vec<_> = self
+            .photos()
+            .iter()
+            .map(|name| json!({ "source": name }))
+            .collect();
+        self.publish(&jobs);
+    }
+
+    /// Publishes these jobs.
+    pub fn publish(&self, jobs: &[Value]) {
+        let file = self.home().join("jobs.ndjson");
+        let lines: Vec<_> = jobs.iter().map(Value::to_string).collect();
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let mut command = self.command(&["publish", "--ingress", "local", "--file"]);
+        let published = run(command.arg(file));
         assert!(published.status.success(), "{}", told(&published));
     }
 
