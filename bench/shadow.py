@@ -1,7 +1,7 @@
 """What a shadow costs the jobs: the same photos through a worker without and a worker with one, job by job in turns.
 
-    python3 bench/shadow.py [--cutout target/release/cutout] [--jobs 1000] [--model isnet-medium]
-        [--shadow isnet-small] [--gap 1.0] [--together 1] [--seed 1] [--json FILE]
+    "$(tests/effects/environment.sh)/bin/python" bench/shadow.py [--cutout target/release/cutout] [--jobs 1000] [--model isnet-medium]
+        [--shadow isnet-small] [--sides 640,1024,1600,2400] [--gap 1.0] [--together 1] [--seed 1] [--json FILE]
 
 Two local workers serve a root of their own each, one with `--shadow-share 100%`. Photos are the samples in other sizes,
 no two alike. For each, a job is published to one worker and, when that has answered, to the other; who goes first is
@@ -39,7 +39,6 @@ import urllib.request
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SIDES = (640, 1024, 1600, 2400)
 PATIENCE = 600
 
 
@@ -55,14 +54,14 @@ def environment(args):
     }
 
 
-def photos(folder, count, seed):
+def photos(folder, count, sides, seed):
     """As many different photos: samples, resized and with a pixel of their own."""
     draw = random.Random(seed)
     samples = sorted((ROOT / "samples").glob("*.jpg"))
     for number in range(count):
         with Image.open(samples[number % len(samples)]) as sample:
             picture = sample.convert("RGB")
-        side = draw.choice(SIDES)
+        side = draw.choice(sides)
         scale = side / max(picture.size)
         picture = picture.resize([max(1, round(length * scale)) for length in picture.size])
         picture.putpixel((0, 0), tuple(draw.randrange(256) for _ in range(3)))
@@ -164,6 +163,7 @@ def main():
     parser.add_argument("--shadow", default="isnet-small")
     parser.add_argument("--provider", default="cpu")
     parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--sides", default="640,1024,1600,2400", help="longer sides of the photos, pixels")
     parser.add_argument("--together", type=int, default=1)
     parser.add_argument("--gap", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -173,9 +173,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         without = Worker(args, folder / "without", [])
-        shadow = ["--shadow-model", args.shadow, "--shadow-share", "100%", "--shadow-prefix", "records"]
+        shadow = ["--shadow-model", args.shadow, "--shadow-share", "100%", "--shadow-prefix", "records", "--shadow-load-within", "10m"]
         beside = Worker(args, folder / "with", shadow)
-        photos(without.root / "photos", args.jobs, args.seed)
+        sides = [int(side) for side in args.sides.split(",")]
+        photos(without.root / "photos", args.jobs, sides, args.seed)
         for photo in (without.root / "photos").iterdir():
             os.link(photo, beside.root / "photos" / photo.name)
         without.stop()

@@ -69,9 +69,9 @@ impl Trials {
         networks.map(|network| network.name.clone()).collect()
     }
 
-    /// Memory that is the shadow's, bytes: at most a quarter of what there is for photos.
-    pub fn reserve(&mut self, for_photos: u64) -> u64 {
-        let Some((_, settings)) = &mut self.shadow else {
+    /// Memory that is the loaded shadow's, bytes: at most a quarter of what there is for photos.
+    pub fn reserve(&mut self, loaded: bool, for_photos: u64) -> u64 {
+        let Some((_, settings)) = self.shadow.as_mut().filter(|_| loaded) else {
             return 0;
         };
         let memory = &mut settings.limits.memory;
@@ -126,9 +126,7 @@ impl Trials {
             max_batch: 1,
             ..args.session(network.clone(), file)?
         };
-        Loaded::start(session, settings, presence.clone(), limits)
-            .await
-            .map(Some)
+        Loaded::start(session, settings, presence.clone(), limits).await
     }
 
     /// Lets the loaded shadow begin. Its bucket is asked for: one that is not there is refused, but one that does

@@ -275,8 +275,8 @@ impl WorkerCmd {
         side.health.set_queue(QueueStatus::Connected);
         metrics.declare_ingress(ingress.name());
 
-        let memory = self.memory(&mut trials);
         let Networks { own, arms, shadow } = networks;
+        let memory = self.memory(&mut trials, shadow.is_some());
         let shadow = trials.open(shadow, &store, &metrics, &stop).await?;
         let pipeline = Pipeline {
             arms,
@@ -367,9 +367,9 @@ impl WorkerCmd {
     }
 
     /// Asked when the network is loaded, as what it takes is known then.
-    fn memory(&self, trials: &mut Trials) -> Memory {
+    fn memory(&self, trials: &mut Trials, shadow: bool) -> Memory {
         let total = photo_bytes(&self.limits);
-        let shadow = trials.reserve(total);
+        let shadow = trials.reserve(shadow, total);
         let total = total - shadow;
         let largest = self.limits.max_file_bytes.as_u64();
         let memory = split(total, largest, self.http.http_api);

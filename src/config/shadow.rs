@@ -1,5 +1,7 @@
 //! A second network that works on a share of the photos when nobody waits for the worker.
 
+use std::time::Duration;
+
 use bytesize::ByteSize;
 use clap::Args;
 
@@ -50,6 +52,11 @@ pub struct ShadowArgs {
     /// what does not fit is left out, and counted
     #[arg(long, env = "CUTOUT_SHADOW_MEMORY", default_value = "256MiB", value_name = "SIZE", value_parser = size)]
     pub shadow_memory: ByteSize,
+
+    /// How long the start waits for the shadow's network, which loads at idle priority; after that the worker
+    /// starts without a shadow
+    #[arg(long, env = "CUTOUT_SHADOW_LOAD_WITHIN", default_value = "60s", value_name = "DURATION", value_parser = super::duration)]
+    pub shadow_load_within: Duration,
 }
 
 impl ShadowArgs {
@@ -103,6 +110,7 @@ impl ShadowArgs {
                 place,
                 folder,
                 keep_above: self.shadow_keep_above,
+                load_within: self.shadow_load_within,
                 limits: Limits {
                     waiting: self.shadow_max_waiting,
                     memory: self.shadow_memory.as_u64(),

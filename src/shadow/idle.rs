@@ -94,7 +94,7 @@ impl Idle {
             .spawn(move || {
                 let started = lower_priority()
                     .and_then(|()| own_pool())
-                    .and_then(|pool| Ok((pool, Solo::load(&orders.session)?)));
+                    .and_then(|pool| Ok((pool, load(&orders.session)?)));
                 match started {
                     Ok((_pool, solo)) => {
                         let stop = solo.stop().clone();
@@ -237,6 +237,15 @@ impl Worker {
         }
         Ok(Some((record::png(primary)?, record::png(shadow)?)))
     }
+}
+
+fn load(session: &SessionConfig) -> Result<Solo> {
+    fault_point!(
+        "shadow_load",
+        true,
+        Error::new(Code::ModelInvalid, "the shadow's network does not load")
+    );
+    Solo::load(session)
 }
 
 fn run(solo: &mut Solo, tensor: Tensor) -> Result<solo::Ran> {

@@ -69,20 +69,10 @@ pub struct Settings {
     pub folder: String,
     /// Mattes are kept when more of the pixels disagree, 0 to 1.
     pub keep_above: f64,
+    /// How long the start waits for the network.
+    pub load_within: Duration,
     /// How much may wait.
     pub limits: Limits,
-}
-
-/// What the shadow shares with the rest of the worker.
-pub struct Surroundings {
-    /// Where records are written.
-    pub store: Arc<dyn Store>,
-    /// What the shadow gives way to.
-    pub presence: Presence,
-    /// What a photo may be.
-    pub limits: decode::Limits,
-    /// Counters.
-    pub metrics: Metrics,
 }
 
 /// The shadow. Cheap to clone.
@@ -122,7 +112,8 @@ pub struct Candidate {
 
 impl Loaded {
     /// Starts the thread and loads the network; its memory is taken when this returns. The runtime's
-    /// library must have been loaded before ([`crate::engine::load_library`]).
+    /// library must have been loaded before ([`crate::engine::load_library`]). `None` when that takes too long, as it
+    /// may where the cores are busy: jobs must not wait for it.
     ///
     /// Errors: as of [`Engine::start`], and `config_invalid` where there is no idle priority.
     pub async fn start(
@@ -130,18 +121,28 @@ impl Loaded {
         settings: &Settings,
         presence: Presence,
         limits: decode::Limits,
-    ) -> Result<Self> {
+    ) -> Result<Option<Self>> {
         let orders = Orders {
             session,
             limits,
             keep_above: settings.keep_above,
             presence: presence.clone(),
         };
-        Ok(Self {
-            idle: Idle::start(orders).await?,
-            presence,
-            limits,
-        })
+        // A thread whose answer comes too late ends by itself, and gives its memory back.
+        match tokio::time::timeout(settings.load_within, Idle::start(orders)).await {
+            Ok(started) => Ok(Some(Self {
+                idle: started?,
+                presence,
+                limits,
+            })),
+            Err(_elapsed) => {
+                tracing::warn!(
+                    within = %humantime::format_duration(settings.load_within),
+                    "the shadow was not loaded in time; the worker goes on without one"
+                );
+                Ok(None)
+            }
+        }
     }
 
     /// Begins to take photos, until `stop`.
@@ -179,6 +180,7 @@ impl Loaded {
             warm_up_seconds = shadow.0.info.warm_up.as_secs_f64(),
             "a shadow works along"
         );
+        shadow.0.metrics.shadow().loaded();
         let keeping = tokio::spawn(shadow.clone().keep(ready));
         *shadow.keeper() = Some(keeping);
         shadow
@@ -337,6 +339,7 @@ impl Shadow {
     }
 
     fn close(&self) {
+        self.0.metrics.shadow().gone();
         self.0.waiting.close();
         self.0.presence.end();
     }

@@ -737,7 +737,7 @@ mod tests {
             effects_failed_total spans_exported_total spans_lost_total matte_coverage_ratio \
              matte_uncertain_ratio reviews_total shadow_sampled_total shadow_runs_total \
              shadow_difference_ratio shadow_run_seconds shadow_interruptions_total shadow_waiting \
-             shadow_waiting_bytes arm_jobs_total arm_job_seconds arm_reviews_total";
+             shadow_waiting_bytes shadow_up arm_jobs_total arm_job_seconds arm_reviews_total";
         let expected: BTreeSet<_> = contract.split_whitespace().map(str::to_owned).collect();
         assert_eq!(names, expected);
     }

@@ -69,6 +69,7 @@ impl Site {
             place: Place::parse("records", "--shadow-prefix", "x").unwrap(),
             folder: record::folder(&config.manifest),
             keep_above: 1.0,
+            load_within: PATIENCE,
             limits: Limits {
                 waiting: 4,
                 memory: 64 << 20,
@@ -77,7 +78,8 @@ impl Site {
         let limits = PhotoLimits::default();
         let loaded = Loaded::start(config, &settings, presence.clone(), limits)
             .await
-            .unwrap();
+            .unwrap()
+            .expect("it is loaded within the tests' patience");
         let store = Arc::new(DirStore::open(dir.path()).unwrap());
         let never = CancellationToken::new();
         Self {

@@ -13,6 +13,8 @@ const ALL: &[&str] = &[
     "dim",
     "--shadow-share",
     "100%",
+    "--shadow-load-within",
+    "1h",
     "--shadow-prefix",
     "records",
 ];
@@ -61,11 +63,12 @@ fn all_are(results: &[Value], status: &str, count: usize) {
 fn differences_are_counted_and_stored_and_no_record_of_them_becomes_a_job() {
     let site = Site::new(3);
     // Where every file is announced as an upload.
-    let args = [&ALL[..5], &["inbox/records"]].concat();
+    let args = [&ALL[..7], &["inbox/records"]].concat();
     let worker = Worker::start(site.worker(&args)).ready();
     all_are(&site.all_done(&worker), "done", 3);
     ended(&worker, "done", 3);
     assert_eq!(worker.metric("cutout_shadow_sampled_total", &[]), 3.0);
+    assert_eq!(worker.metric("cutout_shadow_up", &[]), 1.0);
     for measure in ["mean", "disagreeing", "jaccard"] {
         let label = format!("measure=\"{measure}\"");
         let count = worker.metric("cutout_shadow_difference_ratio_count", &[&label]);
@@ -163,6 +166,25 @@ fn a_shadow_that_hangs_holds_up_neither_a_job_nor_the_end() {
     let counts = counts_at_the_end(worker);
     assert_eq!(adds_up(&counts), 10);
     assert_eq!((counts["dropped_full"], counts["dropped_end"]), (8, 2));
+}
+
+#[test]
+fn a_shadow_that_does_not_load_in_time_holds_up_no_start() {
+    let site = Site::new(2);
+    let args: Vec<_> = ALL
+        .iter()
+        .map(|arg| if *arg == "1h" { "1ms" } else { arg })
+        .collect();
+    let mut command = site.worker(&args);
+    command.env("FAILPOINTS", "shadow_load=pause");
+    let mut worker = Worker::start(command).ready();
+    all_are(&site.all_done(&worker), "done", 2);
+    let warned = "the shadow was not loaded in time; the worker goes on without one";
+    assert!(worker.logged(warned).is_some());
+    assert_eq!(worker.metric("cutout_shadow_up", &[]), 0.0);
+    assert_eq!(worker.metric("cutout_shadow_sampled_total", &[]), 0.0);
+    worker.signal("TERM");
+    assert_eq!(worker.exit().0, Some(0));
 }
 
 #[test]

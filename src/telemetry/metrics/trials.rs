@@ -16,6 +16,7 @@ const DIFFERENCE: &[f64] = &[
 
 /// The shadow's.
 pub struct ShadowMetrics {
+    up: IntGauge,
     sampled: IntCounter,
     ended: IntCounterVec,
     difference: HistogramVec,
@@ -29,6 +30,10 @@ impl ShadowMetrics {
     pub(super) fn new(new: &Builder) -> Self {
         let gauge = |name, help| new.register(IntGauge::with_opts(opts(name, help)));
         let metrics = Self {
+            up: gauge(
+                "shadow_up",
+                "Whether a shadow is loaded and takes photos (1) or not (0).",
+            ),
             sampled: new.counter(
                 "shadow_sampled_total",
                 "Jobs that were chosen for the shadow.",
@@ -69,6 +74,16 @@ impl ShadowMetrics {
             metrics.difference.with_label_values(&[measure.as_str()]);
         }
         metrics
+    }
+
+    /// The shadow takes photos.
+    pub fn loaded(&self) {
+        self.up.set(1);
+    }
+
+    /// It does not any more.
+    pub fn gone(&self) {
+        self.up.set(0);
     }
 
     /// A job was chosen.
