@@ -159,3 +159,51 @@ impl Trials {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Probe {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+        #[command(flatten)]
+        shadow: ShadowArgs,
+        #[command(flatten)]
+        home: HomeArgs,
+    }
+
+    fn check(args: &[&str]) -> Result<Trials> {
+        let nowhere = ["probe", "--home", "/nowhere"];
+        let probe = Probe::parse_from(nowhere.iter().chain(args));
+        let own = model::find("isnet-medium", None).unwrap();
+        let (experiment, shadow) = (&probe.experiment, &probe.shadow);
+        Trials::check(experiment, shadow, &probe.home, &own, IngressKind::PubSub)
+    }
+
+    #[test]
+    fn a_shadow_takes_its_memory_from_the_photos_and_at_most_a_quarter_of_it() {
+        let place = [
+            "--shadow-model",
+            "isnet-small",
+            "--shadow-prefix",
+            "gs://perkie/shadow",
+        ];
+        let mut trials = check(&place).unwrap();
+        assert_eq!(trials.reserve(true, 8 << 30), 256 << 20);
+        let mut trials = check(&place).unwrap();
+        assert_eq!(trials.reserve(true, 256 << 20), 64 << 20);
+        assert_eq!(trials.reserve(false, 8 << 30), 0, "it was not loaded");
+        assert_eq!(check(&[]).unwrap().reserve(true, 8 << 30), 0);
+    }
+
+    #[test]
+    fn jobs_may_name_every_network_that_an_arm_has() {
+        let trials = check(&["--ab-experiment", "fur", "--ab-arm", "a=isnet-small:1%"]).unwrap();
+        assert_eq!(trials.names(), ["isnet-small"]);
+        let error = check(&["--ab-experiment", "fur", "--ab-arm", "a=u3net:1%"]).unwrap_err();
+        assert_eq!(error.code(), Code::ModelInvalid);
+    }
+}

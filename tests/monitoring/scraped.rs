@@ -34,8 +34,6 @@ pub fn busy_worker(root: &std::path::Path) -> (Worker, String) {
     for (variable, value) in [
         ("CUTOUT_AB_EXPERIMENT", "fur"),
         ("CUTOUT_AB_ARM", "bytes=brightness-u8:10%"),
-        ("CUTOUT_SHADOW_MODEL", "brightness-u8"),
-        ("CUTOUT_SHADOW_PREFIX", "records"),
     ] {
         command.env(variable, value);
     }
