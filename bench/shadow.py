@@ -1,23 +1,23 @@
 """What a shadow costs the jobs: the same photos through a worker without and a worker with one, job by job in turns.
 
-    "$(tests/effects/environment.sh)/bin/python" bench/shadow.py [--cutout target/release/cutout] [--jobs 1000] [--model isnet-medium]
-        [--shadow isnet-small] [--sides 640,1024,1600,2400] [--gap 1.0] [--together 1] [--seed 1] [--json FILE]
+    "$(tests/effects/environment.sh)/bin/python" bench/shadow.py [--cutout target/release/cutout] [--jobs 1000]
+        [--model isnet-medium] [--shadow isnet-small] [--sides 640,1024,1600,2400] [--gap 1.0] [--together 1]
+        [--seed 1] [--json FILE]
 
 Two local workers serve a root of their own each, one with `--shadow-share 100%`. Photos are the samples in other sizes,
 no two alike. For each, a job is published to one worker and, when that has answered, to the other; who goes first is
 drawn by the seed, so that neither always has the warmer machine. `total` of the result's `timings_ms` is the latency:
 from the worker's hands on the message to the durable output.
 
-Both workers are on the same machine: before a job is published, the *other* worker's shadow would still run, and slow both
-alike, so the worker without one stands for one that shares a machine with a shadow. To keep that out the worker that is not
-asked is stopped (SIGSTOP) while the other has its turn. After each turn the worker goes on for `--gap` seconds: the shadow
-works then, and is under way when the next job comes, which is the case that could cost something. With `--gap 0` the shadow
-never has a moment; with one longer than its run it is always done.
+Both workers are on the same machine, and the one's shadow would slow the other's jobs. So the worker that is not asked is
+stopped (SIGSTOP) while the other has its turn. After each job the worker goes on for `--gap` seconds: the shadow works
+then, and is perhaps under way when the next job comes, which is the case that could cost something. With `--gap 0` the
+shadow never has a moment; with one much longer than its run it is always done.
 
 `--together N` publishes N photos at once to each worker, as a burst.
 
-Printed: mean, p50 and p95 of either, the paired difference with its 95 % interval (bootstrap over turns, 10,000 samples),
-and what became of the shadow's photos.
+Printed: mean, p50 and p95 of either, the paired difference with its 95 % interval (bootstrap over turns, 10,000
+samples), and what became of the shadow's photos.
 """
 
 import argparse
@@ -173,7 +173,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         without = Worker(args, folder / "without", [])
-        shadow = ["--shadow-model", args.shadow, "--shadow-share", "100%", "--shadow-prefix", "records", "--shadow-load-within", "10m"]
+        shadow = ["--shadow-model", args.shadow, "--shadow-share", "100%", "--shadow-prefix", "records"]
+        shadow += ["--shadow-load-within", "10m"]
         beside = Worker(args, folder / "with", shadow)
         sides = [int(side) for side in args.sides.split(",")]
         photos(without.root / "photos", args.jobs, sides, args.seed)
@@ -207,16 +208,15 @@ def main():
     differences = [
         statistics.fmean(b) - statistics.fmean(a) for a, b in zip(took[without], took[beside], strict=True)
     ]
-    mean = statistics.fmean(differences)
-    low, high = interval(differences, draw)
-    share = 100 / figures["without"][0]
-    print(f"with less without, paired: {mean:+.1f} ms ({low:+.1f} to {high:+.1f}), {mean * share:+.2f} % ({low * share:+.2f} to {high * share:+.2f})")
+    found = [statistics.fmean(differences), *interval(differences, draw)]
+    percent = [100 * value / figures["without"][0] for value in found]
+    print("with less without, paired: {:+.1f} ms ({:+.1f} to {:+.1f}),".format(*found), end=" ")
+    print("{:+.2f} % ({:+.2f} to {:+.2f})".format(*percent))
     print(f"median of the differences: {statistics.median(differences):+.1f} ms")
     print(f"the shadow: {counts}; it gave way {interruptions:.0f} times; {seconds / max(runs, 1):.2f} s a run")
     if args.json:
-        args.json.write_text(
-            json.dumps({"figures": figures, "differences": differences, "interval": [low, high], "shadow": counts}, indent=1)
-        )
+        told = {"figures": figures, "differences": differences, "interval": found[1:], "shadow": counts}
+        args.json.write_text(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":
