@@ -31,9 +31,6 @@ const QUEUE: usize = 2048;
 const BATCH: usize = 512;
 const EVERY: Duration = Duration::from_secs(1);
 
-/// For one export, further tries included.
-const WITHIN: Duration = Duration::from_secs(10);
-
 /// One line in this time: an absent collector must not fill the log.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -48,7 +45,7 @@ pub(super) fn exporter(settings: &TraceSettings) -> Result<OtlpExporter> {
             .with_http()
             .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
             .with_endpoint(endpoint)
-            .with_timeout(WITHIN)
+            .with_timeout(settings.timeout)
             .with_headers(settings.headers.iter().cloned().collect())
             .build(),
         Protocol::Grpc => {
@@ -56,7 +53,7 @@ pub(super) fn exporter(settings: &TraceSettings) -> Result<OtlpExporter> {
             let exporter = builder
                 .with_tonic()
                 .with_endpoint(endpoint)
-                .with_timeout(WITHIN)
+                .with_timeout(settings.timeout)
                 .with_metadata(metadata(&settings.headers));
             if secure {
                 let roots = ClientTlsConfig::new().with_enabled_roots();
@@ -351,7 +348,8 @@ mod tests {
         setup.spans(1);
         assert_eq!(setup.lost("queue_full"), 11);
 
-        drop(setup.go);
+        // More often than there can be exports.
+        (0..QUEUE).for_each(|_| setup.go.send(()).unwrap());
         setup.provider.shutdown().unwrap();
         setup.ledger.close(None);
         let sent = first + setup.came.try_iter().sum::<usize>();
