@@ -204,7 +204,7 @@ impl CompareCmd {
     /// A folder's path names a folder; a name alone may be a network's that somebody called a folder after.
     fn is_folder(&self, arm: &Path) -> bool {
         let bare = arm.to_str().filter(|text| !text.contains('/'));
-        arm.is_dir() && !bare.is_some_and(|name| self.network(name).manifest().is_ok())
+        arm.is_dir() && bare.is_none_or(|name| self.network(name).manifest().is_err())
     }
 
     fn network(&self, name: &str) -> ModelArgs {

@@ -16,7 +16,7 @@ pub(super) struct Statistics {
     pub agreement: Vec<Named>,
     /// Each by itself, and B less A photo by photo.
     pub shares: Vec<Sides>,
-    /// The same of times; empty unless both are networks.
+    /// The same of times; empty where none is a network.
     pub times: Vec<Sides>,
     /// Most that was resident in each network's process.
     pub peak: [Option<u64>; 2],
@@ -82,7 +82,8 @@ impl Statistics {
         };
         // Of what is better the larger it is, most photos are above.
         let alike = |key, value: &dyn Fn(&Compared) -> f64| {
-            let spread = SpreadJson::from(Spread::of(&all(&|row| 1.0 - value(row)))?).from_one();
+            let spread =
+                SpreadJson::from(Spread::of(&all(&|row| 1.0 - value(row)))?).less_than_one();
             Some(Named { key, spread })
         };
         let agreement = [
@@ -123,15 +124,20 @@ fn sides(rows: &[&Compared], key: &'static str, value: impl Fn(&ArmRow) -> Optio
         values.collect()
     };
     let (a, b) = (all(0), all(1));
-    let both = a.len() == b.len();
-    let less: Vec<f64> = b.iter().zip(&a).map(|(b, a)| b - a).collect();
-    Sides {
+    let mut sides = Sides {
         key,
         a: Spread::of(&a).map(Into::into),
         b: Spread::of(&b).map(Into::into),
-        less: Spread::of(&less).filter(|_| both).map(Into::into),
-        ratio: ratio_of_means(&b, &a).filter(|_| both).map(Into::into),
+        less: None,
+        ratio: None,
+    };
+    // One of the two may have no times: a folder.
+    if a.len() == b.len() {
+        let less: Vec<f64> = b.iter().zip(&a).map(|(b, a)| b - a).collect();
+        sides.less = Spread::of(&less).map(Into::into);
+        sides.ratio = ratio_of_means(&b, &a).map(Into::into);
     }
+    sides
 }
 
 fn measures(rows: &[&Compared]) -> Vec<Measured> {
@@ -165,8 +171,8 @@ fn measures(rows: &[&Compared]) -> Vec<Measured> {
 }
 
 impl SpreadJson {
-    /// Of one less each number.
-    fn from_one(self) -> Self {
+    /// The same of 1 less each number.
+    fn less_than_one(self) -> Self {
         let less = |estimate: EstimateJson| EstimateJson {
             value: 1.0 - estimate.value,
             interval: estimate.interval.map(|(low, high)| (1.0 - high, 1.0 - low)),
