@@ -26,6 +26,7 @@ use crate::telemetry::traces::Traces;
 use crate::version;
 
 mod bench;
+mod compare;
 mod config_cmd;
 mod dlq;
 mod door;
@@ -33,6 +34,7 @@ mod ends;
 mod eval;
 mod health_cmd;
 mod model_cmd;
+mod plane;
 mod publish;
 mod remove;
 mod trials;
@@ -68,6 +70,11 @@ enum Cmd {
     Health(health_cmd::HealthCmd),
     /// Measure how good networks or mattes are, next to true masks
     Eval(Box<eval::EvalCmd>),
+    /// Put two networks, or folders of mattes, side by side in a report for the browser
+    Compare(Box<compare::CompareCmd>),
+    /// One network of a comparison, in a process of its own: photos in on standard input, mattes out
+    #[command(hide = true)]
+    CompareArm(Box<compare::serve::ServeCmd>),
     /// Measure: where the time of a photo goes, next to a bare run of the network
     Bench(Box<bench::BenchCmd>),
 }
@@ -148,6 +155,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             Cmd::Config(cmd) => cmd.run(&context),
             Cmd::Health(cmd) => cmd.run().await,
             Cmd::Eval(cmd) => cmd.run(&context).await,
+            Cmd::Compare(cmd) => cmd.run(&context).await,
+            Cmd::CompareArm(cmd) => cmd.run().await,
             Cmd::Bench(cmd) => cmd.run(&context).await,
         }
     });

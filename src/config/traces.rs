@@ -1,6 +1,8 @@
 //! Settings of traces, under the names that OpenTelemetry gives them everywhere
 //! (<https://opentelemetry.io/docs/specs/otel/protocol/exporter/>), and what may not be set.
 
+use std::time::Duration;
+
 use clap::Args;
 use percent_encoding::percent_decode_str;
 
@@ -13,6 +15,9 @@ const TRACES_PATH: &str = "v1/traces";
 
 /// The name that traces are filed under unless another is given.
 const SERVICE_NAME: &str = env!("CARGO_PKG_NAME");
+
+/// For one export, further tries included; OpenTelemetry's own default.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where traces go. Everything is text here, so that all that is wrong is told at once.
 #[derive(Args, Clone, Debug, Default)]
@@ -38,6 +43,10 @@ pub struct TraceArgs {
     /// http/protobuf or grpc [default: http/protobuf]
     #[arg(long, env = "OTEL_EXPORTER_OTLP_PROTOCOL", value_name = "PROTOCOL")]
     pub otlp_protocol: Option<String>,
+
+    /// Milliseconds that one export may take, further tries included [default: 10000]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_TIMEOUT", value_name = "MS")]
+    pub otlp_timeout: Option<String>,
 
     /// The name that traces are filed under [default: cutout]
     #[arg(long, env = "OTEL_SERVICE_NAME", value_name = "NAME")]
@@ -123,6 +132,7 @@ impl TraceArgs {
             endpoint: String::new(),
             protocol: Protocol::HttpProtobuf,
             headers: Vec::new(),
+            timeout: EXPORT_TIMEOUT,
             service_name: given(&self.otel_service_name)
                 .unwrap_or(SERVICE_NAME)
                 .to_owned(),
@@ -135,6 +145,7 @@ impl TraceArgs {
                 .map(|e| settings.endpoint = e),
         );
         keep(headers(given(&self.otlp_headers)).map(|h| settings.headers = h));
+        keep(timeout(given(&self.otlp_timeout)).map(|t| settings.timeout = t));
         keep(
             attributes(given(&self.otel_resource_attributes)).map(|all| {
                 let named = |(name, _): &&(String, String)| name == "service.name";
@@ -204,6 +215,21 @@ fn protocol(text: Option<&str>) -> Result<Protocol, String> {
             "--otlp-protocol (OTEL_EXPORTER_OTLP_PROTOCOL) {other:?} is not spoken here: use http/protobuf or grpc"
         )),
     }
+}
+
+fn timeout(text: Option<&str>) -> Result<Duration, String> {
+    let Some(text) = text else {
+        return Ok(EXPORT_TIMEOUT);
+    };
+    text.parse()
+        .ok()
+        .filter(|millis| *millis > 0)
+        .map(Duration::from_millis)
+        .ok_or_else(|| {
+            format!(
+                "--otlp-timeout (OTEL_EXPORTER_OTLP_TIMEOUT) {text:?} is no time: write milliseconds, such as 10000"
+            )
+        })
 }
 
 /// `NAME=VALUE,…`, values percent-encoded. Never says what it could not read: that may be a secret.
@@ -320,9 +346,11 @@ mod tests {
         assert_eq!(settings(&exact).endpoint, "https://collector.example/in");
         let grpc = TraceArgs {
             otlp_protocol: owned("grpc"),
+            otlp_timeout: owned("2500"),
             ..to("http://localhost:4317")
         };
         assert_eq!(settings(&grpc).endpoint, "http://localhost:4317");
+        assert_eq!(settings(&grpc).timeout, Duration::from_millis(2500));
     }
 
     #[test]
@@ -395,6 +423,13 @@ mod tests {
                 ..to("http://localhost:4318")
             };
             assert!(args.problems()[0].contains("0 to 1"), "{share}");
+        }
+        for millis in ["0", "-1", "10s", "1.5"] {
+            let args = TraceArgs {
+                otlp_timeout: owned(millis),
+                ..to("http://localhost:4318")
+            };
+            assert!(args.problems()[0].contains("milliseconds"), "{millis}");
         }
         for address in ["localhost:4318", "collector", "ftp://collector", "http://"] {
             assert_eq!(to(address).problems().len(), 1, "{address}");

@@ -4,16 +4,21 @@
 //! those of salient object detection, which compare with the mask made hard ([`threshold`], [`structure`],
 //! [`weighted`]), the outline ([`boundary`]), and those of image matting, which compare with the mask as it
 //! is, soft edges included ([`matting`]). `docs/evaluation.md` says what each can tell;
-//! `tests/measures.rs` compares every one of them with somebody else's implementation.
+//! `tests/measures.rs` compares every one of them with somebody else's implementation. How far two mattes agree
+//! of which neither is known to be true, [`agreement`] says.
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
 
+pub mod agreement;
 pub mod boundary;
 pub mod connectivity;
 pub mod gradient;
 mod levels;
 pub mod matting;
 mod nearest;
+pub mod spread;
 pub mod structure;
 pub mod summary;
 pub mod threshold;
@@ -172,7 +177,7 @@ impl Measure {
 }
 
 /// All measures of one matte.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     mae: f64,
     f: Curve,

@@ -6,7 +6,7 @@ use super::{Curve, Measure, Scores};
 
 /// How often the photos are drawn anew for an interval: the ends of a 95 % interval move by less than a tenth
 /// of its width from seed to seed.
-const DRAWS: u64 = 1000;
+pub(super) const DRAWS: u64 = 1000;
 
 /// The share of the draws that the interval holds.
 const SURE: f64 = 0.95;
@@ -67,7 +67,7 @@ fn mean<'a>(scores: impl ExactSizeIterator<Item = &'a Scores>, measure: Measure)
 }
 
 /// As many photos as there are, drawn with replacement; the same ones for every measure and at every run.
-fn sample(count: usize, draw: u64) -> impl ExactSizeIterator<Item = usize> {
+pub(super) fn sample(count: usize, draw: u64) -> impl ExactSizeIterator<Item = usize> {
     let mut random = fastrand::Rng::with_seed(draw);
     (0..count).map(move |_| random.usize(..count))
 }
@@ -76,11 +76,15 @@ fn interval(count: usize, drawn: impl Fn(u64) -> Option<f64> + Send + Sync) -> O
     if count < 2 {
         return None;
     }
-    let mut means: Vec<f64> = (0..DRAWS).into_par_iter().filter_map(drawn).collect();
-    means.sort_by(f64::total_cmp);
+    ends((0..DRAWS).into_par_iter().filter_map(drawn).collect())
+}
+
+/// The ends of the interval that holds [`SURE`] of the draws; `None` of none.
+pub(super) fn ends(mut draws: Vec<f64>) -> Option<(f64, f64)> {
+    draws.sort_by(f64::total_cmp);
     let at = |share: f64| {
-        let last = means.len().checked_sub(1)?;
-        means.get((share * last as f64).round() as usize).copied()
+        let last = draws.len().checked_sub(1)?;
+        draws.get((share * last as f64).round() as usize).copied()
     };
     Some((at((1.0 - SURE) / 2.0)?, at((1.0 + SURE) / 2.0)?))
 }

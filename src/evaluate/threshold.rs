@@ -5,14 +5,33 @@
 //! Foreground Map Evaluation*, IJCAI 2018. The mean absolute error is Perazzi et al., *Saliency Filters*, CVPR
 //! 2012. The matte is stretched first ([`Levels`]).
 
+use serde::{Deserialize, Serialize};
+
 use super::levels::{Counts, Levels};
 
 /// β² of the F-measure.
 const BETA_SQUARED: f64 = 0.3;
 
 /// A value of a measure for each threshold, from 255 down to 0.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<f64>", into = "Vec<f64>")]
 pub struct Curve(Box<[f64; 256]>);
+
+impl TryFrom<Vec<f64>> for Curve {
+    type Error = String;
+
+    fn try_from(values: Vec<f64>) -> Result<Self, String> {
+        let values: Box<[f64]> = values.into();
+        let values = values.try_into().map(Self);
+        values.map_err(|values: Box<[f64]>| format!("a curve has 256 values, not {}", values.len()))
+    }
+}
+
+impl From<Curve> for Vec<f64> {
+    fn from(Curve(values): Curve) -> Self {
+        (values as Box<[f64]>).into()
+    }
+}
 
 impl Curve {
     /// At the best threshold.

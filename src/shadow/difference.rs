@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::engine::tensor::Matte;
 
-/// From here on a pixel is subject: 128 of 255, rounded as bytes are.
-const SUBJECT: f32 = 127.5 / 255.0;
+/// From here on a pixel is subject: above 128 of 255, rounded as bytes are; where `crate::evaluate` draws the line.
+const SUBJECT: f32 = 128.5 / 255.0;
 
 /// Two mattes' difference, at the size of the smaller one: what the larger knows beyond that, the other cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -18,7 +18,7 @@ pub struct Difference {
     pub mean: f64,
     /// Share of the pixels that differ by more than a half: one network says subject, the other does not.
     pub disagreeing: f64,
-    /// Intersection over union of what both call subject (128 of 255 and more); 1 where neither finds any.
+    /// Intersection over union of what both call subject (above 128 of 255); 1 where neither finds any.
     pub iou: f64,
 }
 
@@ -127,7 +127,8 @@ mod tests {
         assert_eq!(found.mean, 1.5 / 4.0);
         // A half is not more than a half.
         assert_eq!(found.disagreeing, 0.25);
-        assert_eq!(found.iou, 1.0 / 3.0);
+        // Nor is it above 128.
+        assert_eq!(found.iou, 0.5);
         assert_eq!(between(&b, &a), found);
     }
 

@@ -31,9 +31,6 @@ const QUEUE: usize = 2048;
 const BATCH: usize = 512;
 const EVERY: Duration = Duration::from_secs(1);
 
-/// For one export, further tries included.
-const WITHIN: Duration = Duration::from_secs(10);
-
 /// One line in this time: an absent collector must not fill the log.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -48,7 +45,7 @@ pub(super) fn exporter(settings: &TraceSettings) -> Result<OtlpExporter> {
             .with_http()
             .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
             .with_endpoint(endpoint)
-            .with_timeout(WITHIN)
+            .with_timeout(settings.timeout)
             .with_headers(settings.headers.iter().cloned().collect())
             .build(),
         Protocol::Grpc => {
@@ -56,7 +53,7 @@ pub(super) fn exporter(settings: &TraceSettings) -> Result<OtlpExporter> {
             let exporter = builder
                 .with_tonic()
                 .with_endpoint(endpoint)
-                .with_timeout(WITHIN)
+                .with_timeout(settings.timeout)
                 .with_metadata(metadata(&settings.headers));
             if secure {
                 let roots = ClientTlsConfig::new().with_enabled_roots();
@@ -264,5 +261,117 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.exporter.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use opentelemetry::trace::{Span as _, Tracer, TracerProvider};
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    use super::*;
+
+    /// An exporter that answers an export when it is told to, and says when it has got one.
+    #[derive(Debug)]
+    struct Gated {
+        came: mpsc::Sender<usize>,
+        go: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl SpanExporter for Gated {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            // Neither fails but at the test's end.
+            let _ = self.came.send(batch.len());
+            let _ = self.go.lock().unwrap().recv();
+            Ok(())
+        }
+    }
+
+    /// A provider over a gated exporter: what came, the gate, and what tells of losses.
+    struct Setup {
+        provider: SdkTracerProvider,
+        ledger: Arc<Ledger>,
+        metrics: Metrics,
+        came: mpsc::Receiver<usize>,
+        go: mpsc::Sender<()>,
+    }
+
+    impl Setup {
+        fn new() -> Self {
+            let metrics = Metrics::new();
+            let ledger = Arc::new(Ledger::new(metrics.clone()));
+            let ((arrived, came), (go, gate)) = (mpsc::channel(), mpsc::channel());
+            let exporter = Gated {
+                came: arrived,
+                go: Mutex::new(gate),
+            };
+            let provider = SdkTracerProvider::builder()
+                .with_span_processor(processor(exporter, &ledger))
+                .build();
+            Self {
+                provider,
+                ledger,
+                metrics,
+                came,
+                go,
+            }
+        }
+
+        fn spans(&self, count: usize) {
+            let tracer = self.provider.tracer("test");
+            for _ in 0..count {
+                tracer.start("span").end();
+            }
+        }
+
+        fn scraped(&self, series: &str) -> usize {
+            let text = self.metrics.render().unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix(series));
+            line.expect("it is scraped").trim().parse().unwrap()
+        }
+
+        fn lost(&self, reason: &str) -> usize {
+            self.scraped(&format!("cutout_spans_lost_total{{reason=\"{reason}\"}}"))
+        }
+    }
+
+    #[test]
+    fn what_finds_the_queue_full_is_counted_and_what_waits_is_sent() {
+        let setup = Setup::new();
+        // A first export hangs; its spans wait too.
+        setup.spans(BATCH);
+        let first = setup.came.recv().unwrap();
+        setup.spans(QUEUE - BATCH + 10);
+        assert_eq!(setup.lost("queue_full"), 10);
+        setup.spans(1);
+        assert_eq!(setup.lost("queue_full"), 11);
+
+        // More often than there can be exports.
+        (0..QUEUE).for_each(|_| setup.go.send(()).unwrap());
+        setup.provider.shutdown().unwrap();
+        setup.ledger.close(None);
+        let sent = first + setup.came.try_iter().sum::<usize>();
+        assert_eq!(sent, QUEUE);
+        assert_eq!(setup.scraped("cutout_spans_exported_total"), QUEUE);
+        assert_eq!(setup.lost("shutdown"), 0);
+    }
+
+    #[test]
+    fn what_the_end_leaves_unsent_is_counted() {
+        let setup = Setup::new();
+        setup.spans(BATCH);
+        setup.came.recv().unwrap();
+        setup.spans(7);
+        let ended = setup
+            .provider
+            .shutdown_with_timeout(Duration::from_millis(50));
+        assert!(ended.is_err(), "the export that hangs holds the end up");
+        setup.ledger.close(ended.err());
+        assert_eq!(setup.lost("shutdown"), BATCH + 7);
+        assert_eq!(setup.lost("queue_full"), 0);
+        // Lets the exporter's thread end.
+        setup.go.send(()).unwrap();
     }
 }

@@ -63,6 +63,8 @@ pub struct TraceSettings {
     pub protocol: Protocol,
     /// Sent with each; they may be secret.
     pub headers: Vec<(String, String)>,
+    /// For one export, further tries included.
+    pub timeout: Duration,
     /// The service that traces are filed under.
     pub service_name: String,
     /// More attributes of the process.
@@ -79,6 +81,7 @@ impl fmt::Debug for TraceSettings {
             .field("endpoint", &self.endpoint)
             .field("protocol", &self.protocol)
             .field("headers", &headers)
+            .field("timeout", &self.timeout)
             .field("service_name", &self.service_name)
             .field("attributes", &self.attributes)
             .field("sampling", &self.sampling)

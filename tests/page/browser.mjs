@@ -101,6 +101,8 @@ export class Tab {
       // Everything that the reader was shown while the service worked.
       globalThis.shown = [];
       addEventListener("DOMContentLoaded", () => {
+        // The report of a comparison has none of this.
+        if (!document.getElementById("working")) return;
         const note = () => {
           const bar = document.getElementById("bar");
           const entry = {

@@ -20,7 +20,7 @@ const ASK_EVERY: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What was typed for this command, as environment of a child: every option has a variable.
-pub(super) fn settings(context: &Context) -> Vec<(OsString, OsString)> {
+pub(in crate::cli) fn settings(context: &Context) -> Vec<(OsString, OsString)> {
     let mut matches = &context.matches;
     while let Some((_, inner)) = matches.subcommand() {
         matches = inner;

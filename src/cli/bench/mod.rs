@@ -23,7 +23,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spent::Spent;
 use crate::version::VERSION;
 
-mod child;
+pub(super) mod child;
 mod precision;
 mod queue;
 mod spread;

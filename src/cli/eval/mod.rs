@@ -15,6 +15,7 @@ use futures::StreamExt;
 use indicatif::ProgressBar;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::plane::{self, Plane, Reader};
 use super::{Context, progress_bar};
 use crate::config::{LimitArgs, ModelArgs, cores};
 use crate::error::{Error, Result};
@@ -23,11 +24,9 @@ use crate::pipeline::cpu::CpuPool;
 use crate::pipeline::cutout::Cutter;
 use crate::telemetry::metrics::Metrics;
 use pairs::Case;
-use plane::{Plane, Reader};
 use report::{Contender, Failed, Measured, Report};
 
-mod pairs;
-mod plane;
+pub(super) mod pairs;
 mod report;
 
 #[derive(Args)]
@@ -219,7 +218,7 @@ async fn measure(mattes: &Mattes, reader: &Reader, case: &Case) -> Result<Measur
         Mattes::Files => reader.plane(&case.input).await?,
         Mattes::Network(cutter) => reader.matte(cutter, &case.input, &mask).await?,
     };
-    plane::check_size(&matte, &mask, case)?;
+    plane::check_size(&matte, &mask, &case.input)?;
     let measured = reader.cpu.run((), move || {
         let Plane { width, height, .. } = mask;
         let pair = Pair::new(width, height, &matte.levels, &mask.levels)?;

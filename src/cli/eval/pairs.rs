@@ -27,7 +27,7 @@ pub(super) struct Matched {
 }
 
 /// The pictures below a folder, by name.
-pub(super) struct Index {
+pub(in crate::cli) struct Index {
     folder: PathBuf,
     files: BTreeMap<String, PathBuf>,
 }
@@ -55,12 +55,17 @@ impl Index {
         })
     }
 
+    /// The picture of this name: its path below the folder, without extension.
+    pub fn get(&self, name: &str) -> Option<&Path> {
+        self.files.get(name).map(PathBuf::as_path)
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// These masks for those photos. Each photo needs its mask; masks of other photos may lie there.
-    pub fn photos(&self, photos: &Self) -> Matched {
+    pub(super) fn photos(&self, photos: &Self) -> Matched {
         let mut matched = Matched {
             cases: Vec::new(),
             missing: Vec::new(),
@@ -93,7 +98,7 @@ impl Index {
 
     /// These masks for those mattes. Each mask needs its matte: one that a network failed to make would
     /// flatter it if it were left out.
-    pub fn predictions(&self, mattes: &Self) -> Matched {
+    pub(super) fn predictions(&self, mattes: &Self) -> Matched {
         let swapped = mattes.photos(self);
         let back = |case: Case| Case {
             name: case.name,

@@ -1,11 +1,10 @@
-//! Mattes and masks as planes of bytes, from files and from networks.
+//! Mattes and masks as planes of bytes, from files and from networks, for `eval` and `compare`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::pairs::Case;
 use crate::config::LimitArgs;
 use crate::error::{Code, Error, Result};
 use crate::job::{Kind, Output};
@@ -43,7 +42,8 @@ impl Reader {
         }
     }
 
-    async fn file(&self, path: &Path) -> Result<Bytes> {
+    /// A file's content.
+    pub async fn file(&self, path: &Path) -> Result<Bytes> {
         let unreadable = |error: std::io::Error| {
             Error::new(
                 Code::SourceNotFound,
@@ -67,7 +67,11 @@ impl Reader {
 
     /// A matte or a mask in a file.
     pub async fn plane(&self, path: &Path) -> Result<Plane> {
-        let file = self.file(path).await?;
+        self.plane_in(self.file(path).await?, path).await
+    }
+
+    /// A matte or a mask in the bytes of a file, which errors name.
+    pub async fn plane_in(&self, file: Bytes, path: &Path) -> Result<Plane> {
         let limits = self.limits;
         let read = self.cpu.run((), move || {
             let header = decode::sniff(&file, &limits)?;
@@ -82,12 +86,31 @@ impl Reader {
         Ok(read.await.map_err(named)?.0)
     }
 
-    /// What the network makes of a photo, by the whole pipeline but for the encoding. A photo that is not of
-    /// the mask's size is not run.
+    /// What a file says of its picture's size, once turned upright: width and height.
+    pub fn size(&self, file: &Bytes) -> Result<(u32, u32)> {
+        Ok(decode::sniff(file, &self.limits)?.upright_size())
+    }
+
+    /// The pixels of a photo.
+    pub async fn photo(&self, file: Bytes) -> Result<Photo> {
+        let limits = self.limits;
+        let read = self.cpu.run((), move || {
+            let header = decode::sniff(&file, &limits)?;
+            decode::decode(&file, &header, &limits)
+        });
+        Ok(read.await?.0)
+    }
+
+    /// What the network makes of a photo that has a mask. A photo that is not of the mask's size is not run.
     pub async fn matte(&self, cutter: &Cutter, photo: &Path, mask: &Plane) -> Result<Plane> {
         let file = self.file(photo).await?;
-        let (width, height) = decode::sniff(&file, &self.limits)?.upright_size();
-        check_sizes((width, height), mask, photo)?;
+        check_sizes(self.size(&file)?, mask, photo)?;
+        Ok(self.run(cutter, file).await?.0)
+    }
+
+    /// What the network makes of a photo's file, by the whole pipeline but for the encoding, and where the
+    /// time went.
+    pub async fn run(&self, cutter: &Cutter, file: Bytes) -> Result<(Plane, Spent)> {
         let output = Output {
             kind: Kind::Mask,
             ..Output::default()
@@ -98,14 +121,16 @@ impl Reader {
         };
         let deadline = Instant::now() + self.patience;
         let order = Order::new(free, &output, deadline);
-        let cut = cutter.cut(order, &mut Spent::default()).await?;
+        let mut spent = Spent::default();
+        let cut = cutter.cut(order, &mut spent).await?;
         let picture = cut.picture();
         debug_assert_eq!(picture.channels, Channels::Grey);
-        Ok(Plane {
+        let plane = Plane {
             width: picture.width,
             height: picture.height,
             levels: picture.data.clone(),
-        })
+        };
+        Ok((plane, spent))
     }
 }
 
@@ -141,11 +166,13 @@ fn plane_of(photo: Photo) -> Result<Plane> {
     })
 }
 
-pub(super) fn check_size(matte: &Plane, mask: &Plane, case: &Case) -> Result<()> {
-    check_sizes((matte.width, matte.height), mask, &case.input)
+/// A matte and its mask must be of one size; `input` is what the error names.
+pub(super) fn check_size(matte: &Plane, mask: &Plane, input: &Path) -> Result<()> {
+    check_sizes((matte.width, matte.height), mask, input)
 }
 
-fn check_sizes((width, height): (u32, u32), mask: &Plane, input: &Path) -> Result<()> {
+/// The same by the other's width and height.
+pub(super) fn check_sizes((width, height): (u32, u32), mask: &Plane, input: &Path) -> Result<()> {
     if (width, height) == (mask.width, mask.height) {
         return Ok(());
     }
