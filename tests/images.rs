@@ -14,10 +14,13 @@ fn read(name: &str) -> Vec<u8> {
 }
 
 fn decode(name: &str) -> Result<Photo, Error> {
+    decode_bytes(&read(name))
+}
+
+fn decode_bytes(bytes: &[u8]) -> Result<Photo, Error> {
     let limits = Limits::default();
-    let bytes = read(name);
-    let header = decode::sniff(&bytes, &limits)?;
-    decode::decode(&bytes, &header, &limits)
+    let header = decode::sniff(bytes, &limits)?;
+    decode::decode(bytes, &header, &limits)
 }
 
 /// RGBA of a photo, opaque where the source has no alpha.
@@ -116,7 +119,14 @@ fn each_broken_input_is_refused_by_its_own_code() {
         ("truncated.png", Code::ImageCorrupt),
         ("broken-crc.png", Code::ImageCorrupt),
         ("text.jpg", Code::UnsupportedFormat),
-        ("heic-header.heic", Code::UnsupportedFormat),
+        (
+            "heic-header.heic",
+            if cfg!(feature = "heic") {
+                Code::ImageCorrupt
+            } else {
+                Code::UnsupportedFormat
+            },
+        ),
         ("bomb-30000x30000.png", Code::ImageTooLarge),
         ("header-65535x65535.jpg", Code::ImageTooLarge),
     ] {
@@ -129,4 +139,55 @@ fn each_broken_input_is_refused_by_its_own_code() {
         decode("empty.jpg").map(|_| ()).unwrap_err().code(),
         Code::UnsupportedFormat | Code::ImageCorrupt
     ));
+}
+
+/// What libheif and libavif make of the files of one extension (`tests/fixtures/heif/README.md`): the
+/// greatest mean and the greatest single difference, for files whose name has one of these parts.
+fn heif_decodes_to_what_other_decoders_see(extension: &str, allowed: &[(&str, f64, u8)]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/heif");
+    let (mut compared, mut wrong) = (0, Vec::new());
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.extension().is_none_or(|e| e != extension) {
+            continue;
+        }
+        compared += 1;
+        let expected = image::open(folder.join(format!("{name}.expected.png")));
+        let expected = expected.unwrap().to_rgba8();
+        let (_, mean, largest) = *allowed
+            .iter()
+            .find(|(part, ..)| name.contains(part))
+            .unwrap();
+        match decode_bytes(&std::fs::read(&path).unwrap()) {
+            Err(error) => wrong.push(format!("{name}: {}", error.chain())),
+            Ok(photo) if (photo.width, photo.height) != expected.dimensions() => {
+                wrong.push(format!("{name}: {}×{}", photo.width, photo.height));
+            }
+            Ok(photo) => {
+                let found = difference(&rgba(&photo), expected.as_raw());
+                println!("{name}: mean {:.3}, largest {} levels", found.0, found.1);
+                if found.0 > mean || found.1 > largest {
+                    wrong.push(format!(
+                        "{name}: mean {:.3}, largest {} levels",
+                        found.0, found.1
+                    ));
+                }
+            }
+        }
+    }
+    assert!(compared >= 15, "only {compared} files");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[cfg(feature = "heic")]
+#[test]
+fn heic_photos_decode_to_what_libheif_sees() {
+    heif_decodes_to_what_other_decoders_see("heic", &[("", 1.0, 24)]);
+}
+
+#[cfg(feature = "avif")]
+#[test]
+fn avif_photos_decode_to_what_libavif_sees() {
+    heif_decodes_to_what_other_decoders_see("avif", &[("", 1.0, 24)]);
 }

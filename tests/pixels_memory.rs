@@ -142,6 +142,16 @@ fn no_job_allocates_more_than_its_header_announced() {
     estimating_takes_what_it_says(edge(9000, 8), 9000);
     assert!(files.len() > 12, "{} files", files.len());
     files.push(("profile bomb".into(), profile_bomb()));
+    let heif = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/heif/large");
+    for entry in std::fs::read_dir(heif).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with("heic") && cfg!(feature = "heic")
+            || name.ends_with("avif") && cfg!(feature = "avif")
+        {
+            files.push((name, std::fs::read(path).unwrap()));
+        }
+    }
     let takes_what_is_announced = |name: &str, bytes: &[u8], output: &Output, matte: &Matte| {
         let header = sniff(bytes, &Limits::default()).unwrap();
         let pictures = if is_image(output) { 2 } else { 1 };
