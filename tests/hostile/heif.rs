@@ -243,10 +243,12 @@ fn on(
     attacks
 }
 
+#[cfg(feature = "heic")]
 pub fn heics() -> Vec<Attack> {
     on("heic", b"hvc1", b"hvcC", b"heic")
 }
 
+#[cfg(feature = "avif")]
 pub fn avifs() -> Vec<Attack> {
     on("avif", b"av01", b"av1C", b"avif")
 }

@@ -43,7 +43,8 @@ fn excess_of_meta(meta: &[u8]) -> Option<&'static str> {
                 tables += content.len();
                 // Behind the version: a count of two or four bytes, and then boxes.
                 let from = if content.first() == Some(&0) { 6 } else { 8 };
-                items += boxes(content.get(from..).unwrap_or_default()).count();
+                let infos = boxes(content.get(from..).unwrap_or_default());
+                items += infos.take(MAX_ITEMS + 1).count();
             }
             b"iloc" => {
                 tables += content.len();
@@ -54,7 +55,7 @@ fn excess_of_meta(meta: &[u8]) -> Option<&'static str> {
                 for (name, content) in boxes(content) {
                     if name.0 == *b"ipco" {
                         profiles += content.len();
-                        properties += boxes(content).count();
+                        properties += boxes(content).take(MAX_PROPERTIES + 1).count();
                     } else {
                         tables += content.len();
                     }
