@@ -6,7 +6,7 @@ use heifer::heifer_hevc_dec::params::ParameterSets;
 use heifer::heifer_isobmff::{HeifFile, ItemId};
 
 use super::still::PADDING;
-use super::{Coded, Failure, paint};
+use super::{Coded, Failure, StreamColours, paint};
 
 /// Units of a stream. Cameras write one slice a tile and some five parameter sets; each slice could
 /// make the decoder go over the whole picture again.
@@ -59,7 +59,7 @@ fn check_parameters(
     stream: &[u8],
     (width, height): (u32, u32),
     chroma_format: u8,
-) -> Result<Option<(u16, u16)>, Failure> {
+) -> Result<Option<StreamColours>, Failure> {
     let mut sets = ParameterSets::default();
     for unit in split_annex_b(stream) {
         let unit = NalUnit::parse(unit)?;

@@ -95,11 +95,8 @@ pub(super) fn format_of(bytes: &[u8]) -> Option<SourceFormat> {
 }
 
 fn is_built_in(format: SourceFormat) -> bool {
-    match format {
-        SourceFormat::Heic => cfg!(feature = "heic"),
-        SourceFormat::Avif => cfg!(feature = "avif"),
-        _ => false,
-    }
+    format == SourceFormat::Heic && cfg!(feature = "heic")
+        || format == SourceFormat::Avif && cfg!(feature = "avif")
 }
 
 /// The header alone; nothing is decoded.
@@ -153,11 +150,13 @@ fn decode_still(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Photo,
     })
 }
 
+/// Primaries and transfer of a stream, code points of ITU-T H.273.
+type StreamColours = (u16, u16);
+
 /// A coded picture, and what its stream says of colours where the container does not.
 struct Coded {
     frame: heifer::heifer_hevc_dec::recon::Frame,
-    /// Primaries and transfer, code points of ITU-T H.273.
-    code_points: Option<(u16, u16)>,
+    code_points: Option<StreamColours>,
 }
 
 /// Decodes one coded item of a codec.

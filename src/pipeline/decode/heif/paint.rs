@@ -5,11 +5,11 @@ use heifer::heifer_hevc_dec::recon::Frame;
 use heifer::heifer_isobmff::HeifFile;
 
 use super::still::{CodePoints, Picture, Still, code_points_of};
-use super::{Coded, Failure, coded};
+use super::{Coded, Failure, StreamColours, coded};
 
 /// Colours as stored, three bytes a pixel, of the whole picture before it is cropped; and what the
 /// first stream says of their primaries and transfer.
-pub(super) fn colour(still: &Still<'_>) -> Result<(Vec<u8>, Option<(u16, u16)>), Failure> {
+pub(super) fn colour(still: &Still<'_>) -> Result<(Vec<u8>, Option<StreamColours>), Failure> {
     let picture = &still.colour;
     let of_whole = code_points_of(&still.file, still.file.primary_id);
     let mut in_stream = None;
