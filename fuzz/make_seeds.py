@@ -311,6 +311,13 @@ def tiffs(rgb: Image.Image) -> None:
     write("decode", "float-rgb.tiff", tiff(rgb32f, [floats]))
 
 
+def heif() -> None:
+    """Small files that tests/reference/make_heif.py made: encoders of these are in no standard library."""
+    fixtures = ROOT / "tests" / "fixtures" / "heif"
+    for name in ["turned-1.heic", "alpha.heic", "10-bits.heic", "turned-1.avif", "alpha.avif", "10-bits.avif", "grid.avif"]:
+        write("decode", name, (fixtures / name).read_bytes())
+
+
 def headers() -> None:
     fixtures = ROOT / "tests" / "fixtures" / "images"
     for name, data in [
@@ -467,6 +474,7 @@ def main() -> None:
     gifs_and_webps(rgb)
     bmps(rgb)
     tiffs(rgb)
+    heif()
     headers()
     jobs()
     messages()

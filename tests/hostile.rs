@@ -14,6 +14,9 @@ use image::{ImageFormat, RgbImage};
 
 #[path = "hostile/bytes.rs"]
 mod bytes;
+#[cfg(any(feature = "heic", feature = "avif"))]
+#[path = "hostile/heif.rs"]
+mod heif;
 #[path = "hostile/jpeg.rs"]
 mod jpeg;
 #[path = "support/memory.rs"]
@@ -58,8 +61,12 @@ fn encoded(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
     file.into_inner()
 }
 
-/// A valid file of 40×30 pixels.
+/// A valid file of 40×30 pixels, or 96×72 with transparency.
 fn small(extension: &str) -> Vec<u8> {
+    #[cfg(any(feature = "heic", feature = "avif"))]
+    if let "heic" | "avif" = extension {
+        return heif::fixture(&format!("alpha.{extension}"));
+    }
     let format = ImageFormat::from_extension(extension).unwrap();
     encoded(&picture(40, 30), format)
 }
@@ -186,7 +193,12 @@ fn survives(format: &str, attacks: Vec<Attack>) {
 fn every_beginning_of_a_file_is_refused_or_becomes_its_picture() {
     let _turn = alone();
     let mut wrong = Vec::new();
-    for extension in ["jpg", "png", "webp", "gif", "bmp", "tiff"] {
+    let mut extensions = vec!["jpg", "png", "webp", "gif", "bmp", "tiff"];
+    #[cfg(feature = "heic")]
+    extensions.push("heic");
+    #[cfg(feature = "avif")]
+    extensions.push("avif");
+    for extension in extensions {
         let whole = small(extension);
         assert_eq!(cost(&whole, Expect::Picture).wrong, None, "{extension}");
         for cut in cuts(&whole) {
@@ -233,4 +245,16 @@ fn hostile_bmps_cost_no_more_than_announced() {
 #[test]
 fn hostile_tiffs_cost_no_more_than_announced() {
     survives("TIFF", tiff::attacks());
+}
+
+#[cfg(feature = "heic")]
+#[test]
+fn hostile_heics_cost_no_more_than_announced() {
+    survives("HEIC", heif::heics());
+}
+
+#[cfg(feature = "avif")]
+#[test]
+fn hostile_avifs_cost_no_more_than_announced() {
+    survives("AVIF", heif::avifs());
 }

@@ -14,10 +14,13 @@ fn read(name: &str) -> Vec<u8> {
 }
 
 fn decode(name: &str) -> Result<Photo, Error> {
+    decode_bytes(&read(name))
+}
+
+fn decode_bytes(bytes: &[u8]) -> Result<Photo, Error> {
     let limits = Limits::default();
-    let bytes = read(name);
-    let header = decode::sniff(&bytes, &limits)?;
-    decode::decode(&bytes, &header, &limits)
+    let header = decode::sniff(bytes, &limits)?;
+    decode::decode(bytes, &header, &limits)
 }
 
 /// RGBA of a photo, opaque where the source has no alpha.
@@ -116,7 +119,14 @@ fn each_broken_input_is_refused_by_its_own_code() {
         ("truncated.png", Code::ImageCorrupt),
         ("broken-crc.png", Code::ImageCorrupt),
         ("text.jpg", Code::UnsupportedFormat),
-        ("heic-header.heic", Code::UnsupportedFormat),
+        (
+            "heic-header.heic",
+            if cfg!(feature = "heic") {
+                Code::ImageCorrupt
+            } else {
+                Code::UnsupportedFormat
+            },
+        ),
         ("bomb-30000x30000.png", Code::ImageTooLarge),
         ("header-65535x65535.jpg", Code::ImageTooLarge),
     ] {
@@ -129,4 +139,78 @@ fn each_broken_input_is_refused_by_its_own_code() {
         decode("empty.jpg").map(|_| ()).unwrap_err().code(),
         Code::UnsupportedFormat | Code::ImageCorrupt
     ));
+}
+
+/// Mean difference in luma and in all channels, and the largest in any channel, in levels, of pictures
+/// put on black: the colour of what can hardly be seen hardly counts.
+#[cfg(any(feature = "heic", feature = "avif"))]
+fn differences_on_black(ours: &[u8], theirs: &[u8]) -> (f64, f64, f64) {
+    let on_black = |p: &[u8]| [0, 1, 2].map(|c| f64::from(p[c]) * f64::from(p[3]) / 255.0);
+    let luma = |[r, g, b]: [f64; 3]| 0.299 * r + 0.587 * g + 0.114 * b;
+    let (mut in_luma, mut in_all, mut largest) = (0.0, 0.0, 0.0_f64);
+    for (ours, theirs) in ours.chunks_exact(4).zip(theirs.chunks_exact(4)) {
+        let alpha = f64::from(ours[3].abs_diff(theirs[3]));
+        let (ours, theirs) = (on_black(ours), on_black(theirs));
+        in_luma += (luma(ours) - luma(theirs)).abs() + alpha;
+        for channel in 0..3 {
+            let difference = (ours[channel] - theirs[channel]).abs();
+            in_all += difference / 3.0;
+            largest = largest.max(difference).max(alpha);
+        }
+    }
+    let pixels = ours.len() as f64 / 4.0;
+    (in_luma / pixels, in_all / pixels, largest)
+}
+
+/// The files of one extension in tests/fixtures/heif (its README tells of them) against what libheif or
+/// libavif makes of them. Where each pixel has its own chroma, all must agree. Where not, each
+/// decoder spreads chroma in its own way and only luma is nearly the same: pixels beyond the gamut are clipped, and
+/// Display P3 changes it.
+#[cfg(any(feature = "heic", feature = "avif"))]
+fn heif_decodes_to_what_other_decoders_see(extension: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/heif");
+    let (mut compared, mut wrong) = (0, Vec::new());
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.extension().is_none_or(|e| e != extension) {
+            continue;
+        }
+        compared += 1;
+        let expected = image::open(folder.join(format!("{name}.expected.png")));
+        let expected = expected.unwrap().to_rgba8();
+        match decode_bytes(&std::fs::read(&path).unwrap()) {
+            Err(error) => wrong.push(format!("{name}: {}", error.chain())),
+            Ok(photo) if (photo.width, photo.height) != expected.dimensions() => {
+                wrong.push(format!("{name}: {}×{}", photo.width, photo.height));
+            }
+            Ok(photo) => {
+                let (luma, mean, largest) = differences_on_black(&rgba(&photo), expected.as_raw());
+                let found = format!("{name}: luma {luma:.3}, mean {mean:.3}, largest {largest:.1}");
+                println!("{found}");
+                let is_right = if name.starts_with("444") || name.starts_with("grey") {
+                    mean < 0.2 && largest <= 1.0
+                } else {
+                    luma < 0.8 && mean < 4.5
+                };
+                if !is_right {
+                    wrong.push(found);
+                }
+            }
+        }
+    }
+    assert!(compared >= 15, "only {compared} files");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[cfg(feature = "heic")]
+#[test]
+fn heic_photos_decode_to_what_libheif_sees() {
+    heif_decodes_to_what_other_decoders_see("heic");
+}
+
+#[cfg(feature = "avif")]
+#[test]
+fn avif_photos_decode_to_what_libavif_sees() {
+    heif_decodes_to_what_other_decoders_see("avif");
 }

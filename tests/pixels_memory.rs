@@ -66,6 +66,17 @@ fn estimating_takes_what_it_says(alpha: Vec<u8>, width: u32) {
     );
 }
 
+/// Decoding alone: what comes behind it does not depend on the format.
+fn decoding_takes_what_it_says(name: &str, bytes: &[u8]) {
+    let limits = Limits::default();
+    let header = sniff(bytes, &limits).unwrap();
+    let announced = header.decode_bytes();
+    let (photo, peak) = memory::peak_of(|| decode(bytes, &header, &limits).unwrap());
+    println!("{name}: {peak} of {announced} bytes");
+    assert_eq!(photo.pixels() as u64, header.pixels());
+    assert!(peak <= announced, "{name}: {peak} of {announced} bytes");
+}
+
 #[test]
 fn no_job_allocates_more_than_its_header_announced() {
     // Large enough for the share that does not depend on the size to hide nothing.
@@ -142,6 +153,16 @@ fn no_job_allocates_more_than_its_header_announced() {
     estimating_takes_what_it_says(edge(9000, 8), 9000);
     assert!(files.len() > 12, "{} files", files.len());
     files.push(("profile bomb".into(), profile_bomb()));
+    let heif = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/heif/large");
+    for entry in std::fs::read_dir(heif).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with("heic") && cfg!(feature = "heic")
+            || name.ends_with("avif") && cfg!(feature = "avif")
+        {
+            decoding_takes_what_it_says(&name, &std::fs::read(path).unwrap());
+        }
+    }
     let takes_what_is_announced = |name: &str, bytes: &[u8], output: &Output, matte: &Matte| {
         let header = sniff(bytes, &Limits::default()).unwrap();
         let pictures = if is_image(output) { 2 } else { 1 };

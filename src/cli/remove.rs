@@ -25,7 +25,9 @@ use crate::telemetry::spent::Spent;
 
 /// File names that are taken for photos when a folder is given; a file named on the command
 /// line is always taken. What a file really is, its content decides.
-const PHOTO_EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+const PHOTO_EXTENSIONS: &[&str] = &[
+    "jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif",
+];
 
 /// Longest side of a contact sheet's tiles, pixels: five fit a page of a document.
 const SHEET_TILE: u32 = 400;

@@ -200,7 +200,7 @@ def broken(picture: Image.Image) -> None:
     write("text.jpg", text, "a text file", unsupported)
     write("empty.jpg", b"", "no bytes at all", unsupported)
     heic = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(40)
-    write("heic-header.heic", heic, "the first box of a HEIC file", unsupported)
+    write("heic-header.heic", heic, "the first box of a HEIC file", corrupt)
     bomb = rawformats.png_bomb(30_000)
     what = "a well-formed 30000×30000 PNG, 112 MB unpacked at 1 bit, 2.7 GB as RGB"
     write("bomb-30000x30000.png", bomb, what, f"{large}, from the header, nothing decoded")

@@ -41,7 +41,7 @@ use crate::telemetry::traces::Spans;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its shape is read, for the document")]
 pub struct PhotoForm {
-    /// The photo: JPEG, PNG, WebP, GIF, BMP or TIFF.
+    /// The photo: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
     /// `png` (default) or `webp`; both lossless.

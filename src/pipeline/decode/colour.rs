@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use moxcms::{ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, TransformOptions};
+use moxcms::{
+    CicpColorPrimaries, CicpProfile, ColorProfile, DataColorSpace, Layout, MatrixCoefficients,
+    TransferCharacteristics, Transform8BitExecutor, TransformOptions,
+};
 use rayon::prelude::*;
 
 /// Press profiles have tables of up to some 3 MB; what is larger is not a profile.
@@ -24,8 +27,45 @@ const STRETCH: usize = 4096;
 type Transform = Arc<Transform8BitExecutor>;
 
 /// RGB pixels to sRGB, in place.
-pub(super) fn rgb_to_srgb(mut rgb: Vec<u8>, icc: Option<&[u8]>) -> Vec<u8> {
-    let Some(transform) = transform(icc, DataColorSpace::Rgb, Layout::Rgb) else {
+pub(super) fn rgb_to_srgb(rgb: Vec<u8>, icc: Option<&[u8]>) -> Vec<u8> {
+    transformed(rgb, transform(icc, DataColorSpace::Rgb, Layout::Rgb))
+}
+
+/// RGB pixels whose colours are described by code points of ITU-T H.273 to sRGB, in place.
+///
+/// The curves of television (1, 6, 14, 15) are taken for sRGB's, as browsers do: stills that say so
+/// were never graded for a dark room. What is unspecified or unknown is taken as sRGB.
+pub(super) fn code_points_to_srgb(rgb: Vec<u8>, primaries: u16, transfer: u16) -> Vec<u8> {
+    let transfer = match transfer {
+        1 | 2 | 6 | 14 | 15 => 13,
+        other => other,
+    };
+    let primaries = if primaries == 2 { 1 } else { primaries };
+    let transform = code_point::<CicpColorPrimaries>(primaries)
+        .zip(code_point::<TransferCharacteristics>(transfer))
+        .filter(|_| (primaries, transfer) != (1, 13))
+        .and_then(|(color_primaries, transfer_characteristics)| {
+            let profile = ColorProfile::new_from_cicp(CicpProfile {
+                color_primaries,
+                transfer_characteristics,
+                matrix_coefficients: MatrixCoefficients::Identity,
+                full_range: true,
+            });
+            let srgb = ColorProfile::new_srgb();
+            profile
+                .create_transform_8bit(Layout::Rgb, &srgb, Layout::Rgb, options(&profile))
+                .inspect_err(|error| tracing::debug!(%error, primaries, transfer, "the colours' code points cannot be used; ignored"))
+                .ok()
+        });
+    transformed(rgb, transform)
+}
+
+fn code_point<T: TryFrom<u8>>(number: u16) -> Option<T> {
+    T::try_from(u8::try_from(number).ok()?).ok()
+}
+
+fn transformed(mut rgb: Vec<u8>, transform: Option<Transform>) -> Vec<u8> {
+    let Some(transform) = transform else {
         return rgb;
     };
     if is_identity(&*transform) {

@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 
 use crate::error::{Code, Error, Result};
 
-use super::{colour, jpeg, raster, webp};
+use super::{colour, heif, jpeg, raster, webp};
 
 /// A format that this build reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +24,22 @@ pub enum SourceFormat {
     Bmp,
     /// TIFF, the first page.
     Tiff,
+    /// HEIF of HEVC: the primary picture, 8 to 12 bits. Read with the feature `heic`.
+    Heic,
+    /// HEIF of AV1: the primary picture, 8 to 12 bits. Read with the feature `avif`.
+    Avif,
 }
+
+/// What is read, for messages.
+const READ: &str = if cfg!(all(feature = "heic", feature = "avif")) {
+    "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC and AVIF"
+} else if cfg!(feature = "heic") {
+    "JPEG, PNG, WebP, GIF, BMP, TIFF and HEIC"
+} else if cfg!(feature = "avif") {
+    "JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF"
+} else {
+    "JPEG, PNG, WebP, GIF, BMP and TIFF"
+};
 
 impl SourceFormat {
     /// The name that messages and metrics use.
@@ -36,11 +51,16 @@ impl SourceFormat {
             Self::Gif => "GIF",
             Self::Bmp => "BMP",
             Self::Tiff => "TIFF",
+            Self::Heic => "HEIC",
+            Self::Avif => "AVIF",
         }
     }
 
     /// Decides by content alone: names and content types of uploads are often wrong.
     fn of(bytes: &[u8]) -> Option<Self> {
+        if let Some(format) = heif::format_of(bytes) {
+            return Some(format);
+        }
         Some(match image::guess_format(bytes).ok()? {
             ImageFormat::Jpeg => Self::Jpeg,
             ImageFormat::Png => Self::Png,
@@ -127,7 +147,8 @@ pub struct Header {
     pub alpha: bool,
     /// Whether the pixels are, or may be, JPEGs: a TIFF may hold one in each strip or tile.
     pub in_jpeg: bool,
-    /// Bytes for the decoder's codes, where they are not small.
+    /// Bytes that the decoder needs, for codes or for its own pictures, beyond those that are counted
+    /// by the pixel.
     pub code_bytes: u64,
 }
 
@@ -151,6 +172,18 @@ impl Header {
     /// (`Manifest::tensor_bytes`), a background picture (its own header's `decode_bytes`) and
     /// what enlarging or a blur adds ([`extra_bytes`](crate::pipeline::compose::extra_bytes)).
     pub fn decode_bytes(&self) -> u64 {
+        // Row buffers, bands of the resampler, Huffman and profile tables: independent of the
+        // size, but they rule for tiny pictures. A row is padded to whole JPEG blocks.
+        const WORKING: u64 = 4 << 20;
+        // A profile, however hostile, is unpacked and used within this.
+        const PROFILE: u64 = colour::WORKING_BYTES;
+        let peak = self.peak_bytes_per_pixel();
+        let row_padding = 64 * 16 * (u64::from(self.width) + u64::from(self.height));
+        self.pixels() * peak + row_padding + self.code_bytes + WORKING + PROFILE
+    }
+
+    /// The most bytes a pixel that a job has at any one time.
+    pub(super) fn peak_bytes_per_pixel(&self) -> u64 {
         let alpha = u64::from(self.alpha);
         let native = u64::from(self.bytes_per_pixel);
         let decode = native + self.decoder_bytes_per_pixel();
@@ -170,14 +203,7 @@ impl Header {
         // RGBA, and room for a file that does not compress at all (12 bits a byte).
         let encode = 4 + 6;
         let peak = decode.max(convert).max(orient).max(tensor);
-        let peak = peak.max(compose).max(resize).max(spare).max(encode);
-        // Row buffers, bands of the resampler, Huffman and profile tables: independent of the
-        // size, but they rule for tiny pictures. A row is padded to whole JPEG blocks.
-        const WORKING: u64 = 4 << 20;
-        // A profile, however hostile, is unpacked and used within this.
-        const PROFILE: u64 = colour::WORKING_BYTES;
-        let row_padding = 64 * 16 * (u64::from(self.width) + u64::from(self.height));
-        self.pixels() * peak + row_padding + self.code_bytes + WORKING + PROFILE
+        peak.max(compose).max(resize).max(spare).max(encode)
     }
 
     /// What the decoder holds beside its output, in bytes a pixel.
@@ -198,6 +224,8 @@ impl Header {
             }
             // Row by row.
             SourceFormat::Png | SourceFormat::Bmp => 0,
+            // Depends on the tiles: counted in `code_bytes`.
+            SourceFormat::Heic | SourceFormat::Avif => 0,
         }
     }
 }
@@ -217,13 +245,14 @@ pub fn sniff(bytes: &[u8], limits: &Limits) -> Result<Header> {
         return Err(Error::new(
             Code::UnsupportedFormat,
             format!(
-                "the file is not a photo that can be read: it looks like {}; JPEG, PNG, WebP, GIF, BMP and TIFF are read",
+                "the file is not a photo that can be read: it looks like {}; {READ} are read",
                 describe(bytes)
             ),
         ));
     };
     let mut header = match format {
         SourceFormat::Jpeg => jpeg::header(bytes)?,
+        SourceFormat::Heic | SourceFormat::Avif => heif::header(bytes, format, limits)?,
         _ => raster::header(bytes, format)?,
     };
     if header.width == 0 || header.height == 0 {
@@ -260,9 +289,11 @@ fn describe(bytes: &[u8]) -> String {
     if let Some(brand) = bytes.get(8..12).filter(|_| bytes[4..].starts_with(b"ftyp")) {
         return match brand {
             b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1" => {
-                "HEIC (not built in)".into()
+                "HEIC (not built in; the container and builds with the feature heic read it)".into()
             }
-            b"avif" | b"avis" => "AVIF (not built in)".into(),
+            b"avif" | b"avis" => {
+                "AVIF (not built in; the container and builds with the feature avif read it)".into()
+            }
             _ => "a video (MP4 or QuickTime)".into(),
         };
     }

@@ -2,7 +2,7 @@
 //!
 //! [`sniff`] reads headers only and refuses what is too large, so that a job's memory can be
 //! reserved before a pixel is allocated; [`decode`] then does the work: pixels, ICC profile,
-//! EXIF orientation.
+//! orientation (EXIF's, or HEIF's own).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,6 +11,11 @@ use crate::error::{Code, Error, Result};
 mod chunks;
 mod colour;
 mod header;
+#[cfg(any(feature = "heic", feature = "avif"))]
+mod heif;
+#[cfg(not(any(feature = "heic", feature = "avif")))]
+#[path = "heif/absent.rs"]
+mod heif;
 mod jpeg;
 mod orient;
 mod raster;
@@ -84,6 +89,7 @@ fn decode_pixels(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Photo
     limits.check(header.format, header.width, header.height)?;
     let stored = match header.format {
         SourceFormat::Jpeg => jpeg::decode(bytes, header)?,
+        SourceFormat::Heic | SourceFormat::Avif => heif::decode(bytes, header, limits)?,
         _ => raster::decode(bytes, header)?,
     };
     Ok(orient::upright(stored, header.orientation))

@@ -25,6 +25,12 @@ fn open<'a>(
         SourceFormat::Gif => ImageFormat::Gif,
         SourceFormat::Bmp => ImageFormat::Bmp,
         SourceFormat::Tiff => ImageFormat::Tiff,
+        SourceFormat::Heic | SourceFormat::Avif => {
+            return Err(Error::new(
+                Code::Internal,
+                format!("a {format} went to the wrong decoder; this is a mistake of the program"),
+            ));
+        }
     };
     if format == SourceFormat::Png && chunks::has_too_many_chunks(bytes) {
         return Err(Error::new(

@@ -364,8 +364,6 @@ fn what_is_no_photo_is_called_what_it_looks_like() {
         (b"Dear shop, here is my dog".as_slice(), "looks like text"),
         ("Žluťoučký kůň".as_bytes(), "looks like text"),
         (b"%PDF-1.7\n", "PDF"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC (not built in)"),
-        (b"\0\0\0\x18ftypavif\0\0\0\0", "AVIF (not built in)"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
         (b"PK\x03\x04....", "ZIP"),
         (b"<!DOCTYPE html><html>", "HTML"),
@@ -376,6 +374,27 @@ fn what_is_no_photo_is_called_what_it_looks_like() {
         let (code, message) = code(sniff(bytes, &Limits::default()));
         assert_eq!(code, Code::UnsupportedFormat, "{message}");
         assert!(message.contains(says), "{message}");
+    }
+    for (start, format, is_built_in) in [
+        (
+            b"\0\0\0\x18ftypheic\0\0\0\0",
+            "HEIC",
+            cfg!(feature = "heic"),
+        ),
+        (
+            b"\0\0\0\x18ftypavif\0\0\0\0",
+            "AVIF",
+            cfg!(feature = "avif"),
+        ),
+    ] {
+        let (code, message) = code(sniff(start, &Limits::default()));
+        if is_built_in {
+            assert_eq!(code, Code::ImageCorrupt, "{message}");
+        } else {
+            assert_eq!(code, Code::UnsupportedFormat, "{message}");
+            let feature = format!("builds with the feature {}", format.to_lowercase());
+            assert!(message.contains(&feature), "{message}");
+        }
     }
     let (empty, message) = code(sniff(b"", &Limits::default()));
     assert_eq!(empty, Code::ImageCorrupt);
@@ -465,7 +484,8 @@ proptest! {
     fn any_bytes_behind_any_signature_never_panic(
         start in prop::sample::select(vec![
             b"\xff\xd8\xff".as_slice(), b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"GIF89a", b"BM", b"II*\0",
-            b"MM\0*", b"RIFF\x40\0\0\0WEBPVP8L", b"RIFF\x40\0\0\0WEBPVP8X", b"",
+            b"MM\0*", b"RIFF\x40\0\0\0WEBPVP8L", b"RIFF\x40\0\0\0WEBPVP8X",
+            b"\0\0\0\x10ftypheic\0\0\0\0\0\0\x01\0meta\0\0\0\0", b"",
         ]),
         rest in proptest::collection::vec(any::<u8>(), 0..400),
     ) {
@@ -474,7 +494,7 @@ proptest! {
 
     #[test]
     fn a_flipped_byte_is_an_error_or_a_photo_of_the_same_size(
-        which in 0usize..7, at in any::<prop::sample::Index>(), value in any::<u8>(),
+        which in 0usize..9, at in any::<prop::sample::Index>(), value in any::<u8>(),
     ) {
         let picture = DynamicImage::ImageRgb8(rgb_picture(24, 16));
         let mut bytes = match which {
@@ -484,6 +504,8 @@ proptest! {
             3 => file(&picture, ImageFormat::WebP),
             4 => file(&picture, ImageFormat::Gif),
             5 => file(&picture, ImageFormat::Bmp),
+            6 => include_bytes!("../../../tests/fixtures/heif/alpha.heic").to_vec(),
+            7 => include_bytes!("../../../tests/fixtures/heif/alpha.avif").to_vec(),
             _ => file(&picture, ImageFormat::Tiff),
         };
         let at = at.index(bytes.len());

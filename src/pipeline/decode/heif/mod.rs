@@ -1,0 +1,176 @@
+//! HEIC and AVIF: one container (HEIF, ISO/IEC 23008-12) around pictures of HEVC or AV1.
+//!
+//! The container is read by `heifer-isobmff` once [`bounds`] has seen that this takes bounded memory;
+//! [`still`] finds in it what is to be shown; [`hevc`] and [`av1`] decode its pictures.
+//! What HEIF says of turning and mirroring counts, and EXIF's orientation does not (ISO/IEC 23008-12,
+//! annex A.2.1): phones write both.
+
+use heifer::heifer_isobmff::HeifFile;
+
+use crate::error::{Code, Error, Result};
+
+use super::{Header, Limits, Photo, SourceFormat, colour};
+
+#[cfg(feature = "avif")]
+mod av1;
+mod bounds;
+#[cfg(feature = "heic")]
+mod hevc;
+mod paint;
+mod still;
+
+use still::Still;
+
+/// Why a file is not read.
+#[derive(Debug)]
+enum Failure {
+    /// What is wrong with it.
+    Damaged(String),
+    /// What it has that is not read.
+    Unread(String),
+    /// Its size is over a limit.
+    Limits(Error),
+}
+
+impl Failure {
+    fn damaged(why: impl Into<String>) -> Self {
+        Self::Damaged(why.into())
+    }
+
+    fn unread(what: impl Into<String>) -> Self {
+        Self::Unread(what.into())
+    }
+
+    fn told(self, format: SourceFormat) -> Error {
+        match self {
+            Self::Damaged(why) => Error::new(
+                Code::ImageCorrupt,
+                format!("the {format} is damaged: {why}; upload it again"),
+            ),
+            Self::Unread(what) => Error::new(
+                Code::UnsupportedFormat,
+                format!("the {format} is not read, because {what}; save it as JPEG or PNG"),
+            ),
+            Self::Limits(error) => error,
+        }
+    }
+}
+
+impl From<heifer::heifer_isobmff::Error> for Failure {
+    fn from(error: heifer::heifer_isobmff::Error) -> Self {
+        match error {
+            heifer::heifer_isobmff::Error::Unimplemented(what) => {
+                Self::Unread(format!("of its {what}"))
+            }
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+/// The format that a file's brands announce, if it is one that is built in. Which pictures a file
+/// really holds, [`header`] says.
+pub(super) fn format_of(bytes: &[u8]) -> Option<SourceFormat> {
+    let brands = bytes.get(8..).filter(|_| bytes[4..].starts_with(b"ftyp"))?;
+    let end = u32::from_be_bytes(*bytes.first_chunk::<4>()?) as usize;
+    let of = |brand: &[u8; 4]| match brand {
+        b"avif" | b"avis" => Some(SourceFormat::Avif),
+        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" => Some(SourceFormat::Heic),
+        _ => None,
+    };
+    let (brands, _) = brands[..brands.len().min(end.saturating_sub(8))].as_chunks::<4>();
+    let (major, others) = brands.split_first()?;
+    let found = of(major).or_else(|| match major {
+        // Says only that it is HEIF: the others tell the codec, behind the minor version.
+        b"mif1" | b"mif2" | b"msf1" | b"miaf" => Some(
+            others
+                .iter()
+                .skip(1)
+                .take(16)
+                .find_map(of)
+                .unwrap_or(SourceFormat::Heic),
+        ),
+        _ => None,
+    })?;
+    is_built_in(found).then_some(found)
+}
+
+fn is_built_in(format: SourceFormat) -> bool {
+    format == SourceFormat::Heic && cfg!(feature = "heic")
+        || format == SourceFormat::Avif && cfg!(feature = "avif")
+}
+
+/// The header alone; nothing is decoded.
+///
+/// Errors: `image_corrupt`, `unsupported_format`, `image_too_large` for any picture in it.
+pub(super) fn header(bytes: &[u8], format: SourceFormat, limits: &Limits) -> Result<Header> {
+    let still = Still::open(bytes, format, limits).map_err(|failure| failure.told(format))?;
+    Ok(still.header(bytes.len()))
+}
+
+/// The stored pixels as sRGB, cropped, not yet turned upright.
+pub(super) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Photo> {
+    decode_still(bytes, header, limits).map_err(|failure| failure.told(header.format))
+}
+
+fn decode_still(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Photo, Failure> {
+    let still = Still::open(bytes, header.format, limits)?;
+    if still.header(bytes.len()) != *header {
+        return Err(Failure::damaged(
+            "it is not the file whose header was checked",
+        ));
+    }
+    // Alpha first: it leaves one byte a pixel, and colour is decoded beside that.
+    let alpha = still.alpha.as_ref();
+    let mut alpha = alpha.map(|a| paint::alpha(&still.file, a)).transpose()?;
+    let (mut rgb, in_stream) = paint::colour(&still)?;
+    if let Some(alpha) = alpha.as_ref().filter(|_| still.is_premultiplied) {
+        paint::unpremultiply(&mut rgb, alpha);
+    }
+    let stored = (still.colour.width, still.colour.height);
+    still.crop.apply::<3>(&mut rgb, stored);
+    if let Some(alpha) = &mut alpha {
+        still.crop.apply::<1>(alpha, stored);
+    }
+    let rgb = match (still.icc(), still.code_points()) {
+        (Some(icc), _) => colour::rgb_to_srgb(rgb, Some(icc)),
+        (None, Some(nclx)) => colour::code_points_to_srgb(rgb, nclx.primaries, nclx.transfer),
+        (None, None) => match in_stream {
+            Some((primaries, transfer)) => {
+                still::is_shown_as_is(transfer)?;
+                colour::code_points_to_srgb(rgb, primaries, transfer)
+            }
+            None => rgb,
+        },
+    };
+    Ok(Photo {
+        width: header.width,
+        height: header.height,
+        rgb,
+        alpha,
+    })
+}
+
+/// Primaries and transfer of a stream, code points of ITU-T H.273.
+type StreamColours = (u16, u16);
+
+/// A coded picture, and what its stream says of colours where the container does not.
+struct Coded {
+    frame: heifer::heifer_hevc_dec::recon::Frame,
+    code_points: Option<StreamColours>,
+}
+
+/// Decodes one coded item of a codec.
+fn coded(
+    file: &HeifFile<'_>,
+    codec: SourceFormat,
+    id: u32,
+    size: (u32, u32),
+) -> Result<Coded, Failure> {
+    match codec {
+        #[cfg(feature = "heic")]
+        SourceFormat::Heic => hevc::decode(file, id, size),
+        #[cfg(feature = "avif")]
+        SourceFormat::Avif => av1::decode(file, id, size),
+        other => Err(Failure::Unread(format!("{other} is not built in"))),
+    }
+}
