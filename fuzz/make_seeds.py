@@ -173,6 +173,9 @@ def pngs(rgb: Image.Image) -> None:
     write("decode", "rgb-16.png", rawformats.png16(np.asarray(rgb).astype(np.uint16) * 257))
     write("decode", "rgba-16.png", rawformats.png16(np.asarray(rgba).astype(np.uint16)[:8, :8] * 257))
     write("decode", "interlaced.png", adam7(np.asarray(rgb)))
+    # With profiles, EXIF and a place in it: tests/reference/make_colour.py.
+    for name in ("deep-p3.png", "adobe.jpg", "p3.webp", "both.png"):
+        write("decode", f"kept-{name}", (ROOT / "tests" / "fixtures" / "colour" / name).read_bytes())
     text = [rawformats.png_chunk(b"tEXt", b"Comment\0rex"), rawformats.png_chunk(b"zTXt", b"a\0\0" + zlib.compress(b"b" * 99)), rawformats.png_chunk(b"gAMA", struct.pack(">I", 45455)), rawformats.png_chunk(b"pHYs", struct.pack(">IIB", 1, 2, 1))]
     write("decode", "chunks.png", rawformats.png((1, 1, 8, 0), b"\0\x80", *text))
     # Profiles that unpack to megabytes, out of some kilobytes of file: at the limits, above them,
@@ -437,6 +440,8 @@ def uploads() -> None:
 
     kind = "multipart/form-data; boundary=X\n"
     write("upload", "form", kind + "use_cache=false&effect=popart\n" + form(("output_format", "webp"), ("file", "photo")))
+    behind = form(("size", "9x9"), ("shadow", "x=1%,blur=2"), ("background_file", "lawn"), ("file", "photo"))
+    write("upload", "background", kind + "kind=rgba&profile=source\n" + behind)
     write("upload", "effects", kind + "effects=popart,none&effect_params=%7B%22grain%22:0.5%7D\n" + form(("form_effects", "dithering"), ("file", "photo")))
     write("upload", "no-file", kind + "\n" + form(("image", "photo")))
     write("upload", "two-files", kind + "\n" + form(("file", "a"), ("file", "b")))

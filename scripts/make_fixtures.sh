@@ -15,6 +15,8 @@ fi
 
 "$environment/bin/python" scripts/make_samples.py
 "$environment/bin/python" tests/reference/make_images.py
+"$environment/bin/python" tests/reference/make_colour.py
+"$environment/bin/python" tests/reference/make_shadows.py
 "$environment/bin/python" tests/reference/make_masks.py
 "$environment/bin/python" tests/reference/make_rembg.py
 "$(tests/effects/environment.sh)/bin/python" tests/effects/reference.py

@@ -14,8 +14,10 @@ use crate::effect::Effect;
 use crate::error::{Code, Error, Result};
 use crate::object::{Generation, ObjectName, ObjectRef};
 
+mod look;
 mod quality;
 
+pub use look::{ColourProfile, Depth, KeepMetadata, Length, Shadow};
 pub use quality::{Quality, Reason, Verdict};
 
 /// The version of the message format that this build speaks.
@@ -113,6 +115,21 @@ pub struct Output {
     #[serde(skip_serializing_if = "Clone::clone")]
     #[schemars(extend("default" = true))]
     pub decontaminate: bool,
+    /// `srgb`, or `source` for the photo's own RGB profile. The file says which.
+    #[serde(skip_serializing_if = "ColourProfile::is_default")]
+    pub profile: ColourProfile,
+    /// 8, or `source` for 16 bits where the photo has 16: PNG with `rgba`, `mask` or a plain colour.
+    #[serde(skip_serializing_if = "Depth::is_default")]
+    pub depth: Depth,
+    /// What of the photo's EXIF goes into the file; where it was taken only if asked for.
+    #[serde(skip_serializing_if = "KeepMetadata::is_default")]
+    pub keep_metadata: KeepMetadata,
+    /// A shadow under the subject, in the picture's own size: `crop` with `padding` leaves room for it.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "look::shadow"
+    )]
+    pub shadow: Option<Shadow>,
 }
 
 impl Default for Output {
@@ -130,11 +147,53 @@ impl Default for Output {
             reverse: false,
             background_fit: Fit::Stretch,
             decontaminate: true,
+            profile: ColourProfile::Srgb,
+            depth: Depth::Eight,
+            keep_metadata: KeepMetadata::None,
+            shadow: None,
         }
     }
 }
 
 impl Output {
+    /// Refuses what contradicts itself, or what no file can hold.
+    ///
+    /// Errors: `invalid_job`.
+    pub fn check(&self) -> Result<()> {
+        if self.background.is_some() && self.kind != Kind::Rgba {
+            return Err(invalid(
+                "output.kind and output.background both say what is behind the subject: give one"
+                    .into(),
+            ));
+        }
+        if !(1..=10_000).contains(&self.dpi) {
+            return Err(invalid(format!(
+                "output.dpi {} is outside 1 to 10000",
+                self.dpi
+            )));
+        }
+        let kind = self.effective_kind();
+        if self.depth == Depth::Source {
+            if self.format == Format::Webp {
+                return Err(invalid(
+                    "a WebP has 8 bits a sample: ask for output.format png, or leave output.depth out"
+                        .into(),
+                ));
+            }
+            if matches!(kind, Kind::Blur | Kind::Overlay | Kind::Image(_)) {
+                return Err(invalid(format!(
+                    "{kind} is not made with 16 bits: leave output.depth out, or ask for rgba, mask or a plain colour"
+                )));
+            }
+        }
+        if self.shadow.is_some() && matches!(kind, Kind::Mask | Kind::Overlay) {
+            return Err(invalid(format!(
+                "a shadow has no place on {kind}: leave output.shadow out, or ask for another kind"
+            )));
+        }
+        Ok(())
+    }
+
     /// The kind after `background` has been taken into account.
     pub fn effective_kind(&self) -> &Kind {
         self.background.as_ref().unwrap_or(&self.kind)
@@ -473,8 +532,8 @@ macro_rules! number_or_text {
         impl Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let text = self.to_string();
-                match text.parse::<u32>() {
-                    Ok(number) => serializer.serialize_u32(number),
+                match text.parse::<i64>() {
+                    Ok(number) => serializer.serialize_i64(number),
                     Err(_) => serializer.serialize_str(&text),
                 }
             }
@@ -484,7 +543,7 @@ macro_rules! number_or_text {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 #[derive(Deserialize)]
                 #[serde(untagged)]
-                enum Raw { Number(u32), Text(String) }
+                enum Raw { Number(i64), Text(String) }
                 let text = match Raw::deserialize(deserializer)
                     .map_err(|_| serde::de::Error::custom(concat!(stringify!($name), " is neither a whole number nor text")))?
                 {
@@ -519,6 +578,13 @@ number_or_text!(
         "anyOf": [
             { "type": "integer", "minimum": 0, "maximum": 16384 },
             { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?%?$" }
+        ]
+    },
+    Depth: { "enum": [8, "source"] },
+    Length: {
+        "anyOf": [
+            { "type": "integer", "minimum": -16384, "maximum": 16384 },
+            { "type": "string", "pattern": "^-?[0-9]+(\\.[0-9]+)?%?$" }
         ]
     },
 );
@@ -575,18 +641,7 @@ impl Job {
                 "job_id must be 1 to {MAX_JOB_ID_BYTES} bytes without control characters"
             )));
         }
-        if self.output.background.is_some() && self.output.kind != Kind::Rgba {
-            return Err(invalid(
-                "output.kind and output.background both say what is behind the subject: give one"
-                    .into(),
-            ));
-        }
-        if !(1..=10_000).contains(&self.output.dpi) {
-            return Err(invalid(format!(
-                "output.dpi {} is outside 1 to 10000",
-                self.output.dpi
-            )));
-        }
+        self.output.check()?;
         if let Some(key) = self
             .metadata
             .keys()
@@ -871,8 +926,7 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_ignored_and_an_unknown_value_is_not() {
-        let ok =
-            r#"{"source":"gs://perkie/x.jpg","colour_of_the_sky":"blue","output":{"shadow":1}}"#;
+        let ok = r#"{"source":"gs://perkie/x.jpg","colour_of_the_sky":"blue","output":{"glow":1}}"#;
         Job::parse(ok.as_bytes()).unwrap();
         for bad in [
             r#"{"source":"gs://perkie/x.jpg","version":2}"#,
@@ -965,7 +1019,16 @@ mod tests {
     #[test]
     fn options_that_are_not_used_leave_the_job_key_as_it_was() {
         let output = serde_json::to_string(&Output::default()).unwrap();
-        for name in ["threshold", "reverse", "background_fit", "decontaminate"] {
+        for name in [
+            "threshold",
+            "reverse",
+            "background_fit",
+            "decontaminate",
+            "profile",
+            "depth",
+            "keep_metadata",
+            "shadow",
+        ] {
             assert!(!output.contains(name), "{output}");
         }
         let mut job = Job::parse(EXAMPLE.as_bytes()).unwrap();
@@ -979,6 +1042,12 @@ mod tests {
         };
         assert_ne!(with(|o| o.reverse = true), key);
         assert_ne!(with(|o| o.background_fit = Fit::Cover), key);
+        assert_ne!(with(|o| o.profile = ColourProfile::Source), key);
+        assert_ne!(with(|o| o.depth = Depth::Source), key);
+        assert_ne!(with(|o| o.keep_metadata = KeepMetadata::Exif), key);
+        let soft = with(|o| o.shadow = Some(Shadow::default()));
+        let sharp = with(|o| o.shadow = "blur=0".parse().ok());
+        assert!(soft != key && sharp != key && soft != sharp);
         let zero = with(|o| o.threshold = Some(Threshold::new(0.0).unwrap()));
         let one = with(|o| o.threshold = Some(Threshold::new(1.0).unwrap()));
         assert!(zero != key && one != key && zero != one);

@@ -191,6 +191,7 @@ fn as_image(picture: Picture) -> DynamicImage {
         Channels::Grey => image::GrayImage::from_raw(width, height, data).map(Into::into),
         Channels::Rgb => image::RgbImage::from_raw(width, height, data).map(Into::into),
         Channels::Rgba => image::RgbaImage::from_raw(width, height, data).map(Into::into),
+        Channels::Grey16 | Channels::Rgb16 | Channels::Rgba16 => None,
     }
     .expect("the picture is as large as it says")
 }

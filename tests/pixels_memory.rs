@@ -5,9 +5,9 @@
 use std::io::Cursor;
 
 use cutout::engine::tensor::Matte;
-use cutout::job::{Fit, Kind, Output, Padding, Size};
+use cutout::job::{ColourProfile, Depth, Fit, Kind, Output, Padding, Shadow, Size};
 use cutout::model::manifest::{InputSpec, Layout as TensorLayout, MatteResize, Resize};
-use cutout::pipeline::decode::{Limits, decode, sniff};
+use cutout::pipeline::decode::{Limits, Wanted, decode, decode_keeping, sniff};
 use cutout::pipeline::{compose, encode, foreground, matte, preprocess};
 use image::{DynamicImage, ImageFormat, RgbImage};
 
@@ -21,25 +21,26 @@ fn is_image(output: &Output) -> bool {
 fn walk(bytes: &[u8], output: &Output, matte: &Matte) -> encode::Encoded {
     let limits = Limits::default();
     let header = sniff(bytes, &limits).unwrap();
-    let photo = decode(bytes, &header, &limits).unwrap();
+    let mut kept = decode_keeping(bytes, &header, &limits, &Wanted::of(output)).unwrap();
     let input = InputSpec::new(TensorLayout::NhwcU8);
     let resize = Resize::Static {
         width: 128,
         height: 128,
     };
-    preprocess::to_tensor(&photo, &input, &resize).unwrap();
-    let alpha = matte::to_full_size(
-        matte,
-        photo.width,
-        photo.height,
-        MatteResize::Bilinear,
-        output,
-    );
+    kept.in_srgb(|photo| preprocess::to_tensor(photo, &input, &resize))
+        .unwrap();
+    let (width, height, bilinear) = (kept.photo.width, kept.photo.height, MatteResize::Bilinear);
+    let alpha = matte::to_full_size(matte, width, height, bilinear, output);
+    let deep = kept
+        .deep
+        .is_some()
+        .then(|| matte::to_full_size_deep(matte, width, height, bilinear, output));
     // The same picture serves as its own background.
     let background = is_image(output).then(|| decode(bytes, &header, &limits).unwrap());
-    let picture = compose::compose(photo, alpha, output, background.as_ref()).unwrap();
+    let carried = kept.carried.clone();
+    let picture = compose::compose_kept(kept, alpha, deep, output, background.as_ref()).unwrap();
     drop(background);
-    encode::encode(&picture, output).unwrap()
+    encode::encode_with(&picture, output, &carried).unwrap()
 }
 
 /// A matte whose left part is nothing, whose right part is all, and a soft edge between them.
@@ -92,6 +93,8 @@ fn no_job_allocates_more_than_its_header_announced() {
         ("rgba", rgb.to_rgba8().into()),
         ("grey", rgb.to_luma8().into()),
         ("rgba, 16 bits", rgb.to_rgba16().into()),
+        ("rgb, 16 bits", rgb.to_rgb16().into()),
+        ("grey, 16 bits", rgb.to_luma16().into()),
     ];
     let mut files = Vec::new();
     for (name, picture) in &pictures {
@@ -167,6 +170,7 @@ fn no_job_allocates_more_than_its_header_announced() {
         let header = sniff(bytes, &Limits::default()).unwrap();
         let pictures = if is_image(output) { 2 } else { 1 };
         let announced = pictures * header.decode_bytes()
+            + header.keeping_bytes(&Wanted::of(output))
             + compose::extra_bytes(header.width, header.height, output);
         let (_, peak) = memory::peak_of(|| walk(bytes, output, matte));
         println!(
@@ -183,6 +187,53 @@ fn no_job_allocates_more_than_its_header_announced() {
     for output in [&whole, &white, &blur] {
         takes_what_is_announced("soft", &files[0].1, output, &soft);
     }
+    // A shadow takes most where it is sharp; both depths, and a profile of the photo's own.
+    let shadow = |text: &str| Some(text.parse::<Shadow>().unwrap());
+    let all_bits = |kind: &str| Output {
+        depth: Depth::Source,
+        profile: ColourProfile::Source,
+        ..of(kind)
+    };
+    let shadows = [
+        Output {
+            shadow: shadow("x=9,blur=15"),
+            ..of("rgba")
+        },
+        Output {
+            shadow: shadow("soft"),
+            ..of("white")
+        },
+        Output {
+            shadow: shadow("blur=0"),
+            ..of("blur")
+        },
+    ];
+    let deep = [
+        all_bits("rgba"),
+        all_bits("mask"),
+        Output {
+            shadow: shadow("x=9,blur=15"),
+            ..all_bits("green")
+        },
+        Output {
+            size: Some(Size::Longest(2990)),
+            ..all_bits("rgba")
+        },
+        Output {
+            size: Some(Size::Longest(3200)),
+            upscale: true,
+            ..all_bits("rgba")
+        },
+    ];
+    for output in &shadows {
+        takes_what_is_announced("shadow", &files[0].1, output, &soft);
+    }
+    for (name, bytes) in files.iter().filter(|(name, _)| name.contains("16 bits")) {
+        // All of them with what costs most.
+        for output in &deep[..if name.contains("rgba") { deep.len() } else { 1 }] {
+            takes_what_is_announced(name, &in_p3(bytes), output, &soft);
+        }
+    }
     for (i, (name, bytes)) in files.iter().enumerate() {
         let others = [
             &blur, &overlay, &stretched, &covering, &smaller, &cropped, &larger,
@@ -197,6 +248,23 @@ fn no_job_allocates_more_than_its_header_announced() {
             takes_what_is_announced(name, bytes, output, &matte);
         }
     }
+}
+
+/// A PNG with a profile of its own; other files as they are.
+fn in_p3(file: &[u8]) -> Vec<u8> {
+    const BEHIND_THE_HEADER: usize = 33;
+    if !file.starts_with(b"\x89PNG") {
+        return file.to_vec();
+    }
+    let donor = std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/colour/deep-p3.png"
+    ));
+    let donor = donor.unwrap();
+    let at = donor.windows(4).position(|name| name == b"iCCP").unwrap() - 4;
+    let length = u32::from_be_bytes(donor[at..at + 4].try_into().unwrap()) as usize;
+    let (head, rest) = file.split_at(BEHIND_THE_HEADER);
+    [head, &donor[at..at + 12 + length], rest].concat()
 }
 
 /// A PNG of one pixel whose colour profile is 256 MB of zeros, some 250 KB of deflate.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use cutout::error::{Class, Error};
-use cutout::pipeline::decode::{Limits, decode, sniff};
+use cutout::job::{ColourProfile, Depth, KeepMetadata};
+use cutout::pipeline::decode::{Header, Limits, Wanted, decode, decode_keeping, sniff};
 
 use super::memory::peak_of;
 
@@ -71,9 +72,41 @@ pub fn decoded(data: &[u8]) {
                 }
                 let flat = photo.flattened(128);
                 assert_eq!(flat.is_some(), photo.alpha.is_some());
+                with_everything(bytes, &header);
             }
         }
     });
+}
+
+/// The same photo with all that can be kept of it: it decodes again, within what that announces.
+fn with_everything(bytes: &[u8], header: &Header) {
+    let wanted = Wanted {
+        profile: ColourProfile::Source,
+        depth: Depth::Source,
+        metadata: KeepMetadata::ExifWithLocation,
+        dpi: 300,
+    };
+    let (kept, peak) = peak_of(|| contained(|| decode_keeping(bytes, header, &LIMITS, &wanted)));
+    let bound = header.decode_bytes() + header.keeping_bytes(&wanted) + bytes.len() as u64 + SLACK;
+    assert!(
+        peak <= bound,
+        "keeping took {peak} of {bound} bytes: {header:?}"
+    );
+    let mut kept = kept.expect("the photo was decoded before");
+    let pixels = kept.photo.pixels();
+    assert_eq!((kept.photo.width, kept.photo.height), header.upright_size());
+    if let Some(deep) = &kept.deep {
+        assert_eq!(deep.rgb.len(), pixels * 3);
+        let samples = |alpha: &Option<Vec<u16>>| alpha.as_ref().map(Vec::len);
+        assert_eq!(
+            samples(&deep.alpha),
+            kept.photo.alpha.as_ref().map(Vec::len)
+        );
+    }
+    let exif = kept.carried.exif.as_ref();
+    assert!(exif.is_none_or(|exif| exif.len() <= 128 << 10));
+    let seen = kept.in_srgb(|photo| photo.rgb.len());
+    assert_eq!(seen, pixels * 3);
 }
 
 /// No other worker could do more with these bytes.

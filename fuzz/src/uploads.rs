@@ -64,10 +64,15 @@ async fn read(
     };
     let answer = match Upload::read(request, fields, &limits).await {
         Ok(upload) => {
-            assert!((1..=MOST).contains(&(upload.file.bytes.len() as u64)));
+            let behind = upload
+                .background
+                .as_ref()
+                .map_or(0, |file| file.bytes.len());
+            let both = (upload.file.bytes.len() + behind) as u64;
+            assert!(!upload.file.bytes.is_empty() && both <= MOST, "{both}");
             let fields = &upload.fields;
             for told in [
-                fields.output().err(),
+                fields.output(upload.background.is_some()).err(),
                 fields.effect().err(),
                 fields.effects().err(),
                 fields.params().err(),

@@ -12,7 +12,9 @@ use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::engine::session::SessionConfig;
 use crate::error::{Code, Error};
-use crate::job::{Fit, Format, Kind, Output, Padding, Size, Threshold};
+use crate::job::{
+    ColourProfile, Depth, Fit, Format, KeepMetadata, Kind, Output, Padding, Shadow, Size, Threshold,
+};
 use crate::model::{self, manifest::Manifest};
 use crate::pipeline::budget::Budget;
 use crate::pipeline::cpu::CpuPool;
@@ -342,6 +344,25 @@ struct OutputArgs {
     /// Leave the photo's own colours in the subject's edge, with the old background mixed in
     #[arg(long)]
     no_decontaminate: bool,
+
+    /// Colours of the file: srgb, or source for the photo's own RGB profile; tagged either way
+    #[arg(long, default_value = "srgb", value_name = "PROFILE")]
+    profile: ColourProfile,
+
+    /// Bits of a sample: 8, or source for 16 where the photo has 16 (png; rgba, mask or a plain colour)
+    #[arg(long, default_value = "8", value_name = "BITS")]
+    depth: Depth,
+
+    /// What of the photo's EXIF to keep: none, copyright, exif (without the location), or
+    /// exif_with_location
+    #[arg(long, default_value = "none", value_name = "WHAT")]
+    keep_metadata: KeepMetadata,
+
+    /// A shadow under the subject: soft, or what differs from it, as in
+    /// --shadow=x=1%,y=2%,blur=4%,opacity=0.4,color=#000000 (pixels, or percent of the subject's longer
+    /// side); --crop with --padding leaves room for it
+    #[arg(long, value_name = "SHADOW", num_args = 0..=1, default_missing_value = "soft", require_equals = true)]
+    shadow: Option<Shadow>,
 }
 
 /// Looks of the cut-out beside the cut-out itself: the job's `effects`, as a flag.
@@ -377,6 +398,10 @@ impl OutputArgs {
             reverse: self.reverse,
             background_fit: self.background_fit,
             decontaminate: !self.no_decontaminate,
+            profile: self.profile,
+            depth: self.depth,
+            keep_metadata: self.keep_metadata,
+            shadow: self.shadow,
         }
     }
 }

@@ -98,6 +98,7 @@ impl RemoveCmd {
             }
             None => None,
         };
+        output.check()?;
         // A photo alone is its own warm-up. With more of them, what the network takes has to be known
         // before they share the rest of the memory.
         let warm_up = tasks.len() > 1;

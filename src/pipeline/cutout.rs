@@ -9,7 +9,7 @@ use opentelemetry::KeyValue;
 use super::budget::{Budget, Share};
 use super::compose::Picture;
 use super::cpu::CpuPool;
-use super::decode::{self, Header, Limits, Photo, SourceFormat};
+use super::decode::{self, Carried, Header, Limits, Photo, SourceFormat, Wanted};
 use super::encode::{self, Encoded};
 use super::presence::{Presence, Present};
 use super::quality::{self, Bounds};
@@ -19,7 +19,7 @@ use crate::effect::{Effect, EffectParams};
 use crate::engine::Engine;
 use crate::engine::tensor::Matte;
 use crate::error::{Code, Error, Result};
-use crate::job::{Kind, Output, Quality};
+use crate::job::{ColourProfile, Depth, Format, KeepMetadata, Kind, Output, Quality};
 use crate::telemetry::attribute::{self, number, text};
 use crate::telemetry::labels::Stage;
 use crate::telemetry::metrics::{Metrics, NetworkLabels};
@@ -93,6 +93,8 @@ pub struct Cut {
     picture: Arc<Picture>,
     /// The cut-out that effects start from; the same as `picture` where that is one.
     cutout: Option<Arc<Picture>>,
+    /// What the picture's file takes over from the photo's.
+    carried: Carried,
     /// `None` for a cut-out that was made before.
     quality: Option<Quality>,
     /// Where it was wanted.
@@ -161,6 +163,7 @@ impl Cutter {
         let (width, height) = header.upright_size();
         let mut needed = self.engine.info().manifest.tensor_bytes()
             + header.decode_bytes()
+            + header.keeping_bytes(&Wanted::of(output))
             + compose::extra_bytes(width, height, output)
             + effects_bytes(width, height, output, effects);
         let background = match background {
@@ -179,15 +182,17 @@ impl Cutter {
         let coming = self.engine.announce();
         let manifest = self.engine.info().manifest.clone();
         let held = Arc::clone(&share);
+        let wanted = Wanted::of(output);
         let decoding = move || {
             let _held = held;
-            let photo = decode::decode(&file.bytes, &header, &limits)?;
+            let mut kept = decode::decode_keeping(&file.bytes, &header, &limits, &wanted)?;
             crash_point!("photo_decoded");
             drop(file);
-            let tensor = preprocess::to_tensor(&photo, &manifest.input, &manifest.resize)?;
-            Ok((photo, tensor))
+            let tensor = kept
+                .in_srgb(|photo| preprocess::to_tensor(photo, &manifest.input, &manifest.resize))?;
+            Ok((kept, tensor))
         };
-        let ((photo, tensor), ran) = self
+        let ((kept, tensor), ran) = self
             .on_pool(Stage::Decode, waiting, spent, decoding)
             .await?;
         spent.add(Stage::Decode, ran.begun, ran.took, || {
@@ -235,31 +240,35 @@ impl Cutter {
             let mut matte = inference.matte;
             matte::finish(&mut matte, &manifest.output)?;
             let numbers = quality::measure(&matte);
-            let (width, height) = (photo.width, photo.height);
+            let (width, height) = (kept.photo.width, kept.photo.height);
             let resize = manifest.output.resize;
             let alpha = matte::to_full_size(&matte, width, height, resize, &output);
+            let deep = kept
+                .deep
+                .is_some()
+                .then(|| matte::to_full_size_deep(&matte, width, height, resize, &output));
             let background = match background {
                 Some((file, header)) => {
                     Some(decode::decode(&file.bytes, &header, &limits).map_err(of_background)?)
                 }
                 None => None,
             };
-            let apart = needs_cutout && *output.effective_kind() != Kind::Rgba;
-            let cutout = if apart {
+            let cutout = if needs_cutout && !serves_as_cutout(&output) {
                 let output = as_cutout(&output);
-                let (photo, alpha) = (photo.clone(), alpha.clone());
-                Some(compose::compose(photo, alpha, &output, None)?)
+                let photo = kept.clone_in_srgb();
+                Some(compose::compose(photo, alpha.clone(), &output, None)?)
             } else {
                 None
             };
-            let picture = compose::compose(photo, alpha, &output, background.as_ref())?;
+            let carried = kept.carried.clone();
+            let picture = compose::compose_kept(kept, alpha, deep, &output, background.as_ref())?;
             drop::<Option<Photo>>(background);
             crash_point!("picture_composed");
             let matte = keep_matte.then(|| Arc::new(matte));
-            Ok((Arc::new(picture), cutout, numbers, matte))
+            Ok((Arc::new(picture), cutout, carried, numbers, matte))
         };
         let waiting = self.metrics.waiting_guard(Stage::Compose);
-        let ((picture, cutout, numbers, matte), ran) = self
+        let ((picture, cutout, carried, numbers, matte), ran) = self
             .on_pool(Stage::Compose, waiting, spent, composing)
             .await?;
         spent.add(Stage::Compose, ran.begun, ran.took, || {
@@ -274,6 +283,7 @@ impl Cutter {
         Ok(Cut {
             picture,
             cutout,
+            carried,
             quality: Some(quality),
             matte,
             paid: share,
@@ -284,7 +294,7 @@ impl Cutter {
     pub async fn encode(&self, cut: Cut, output: &Output, spent: &mut Spent) -> Result<Encoded> {
         let output = output.clone();
         let waiting = self.metrics.waiting_guard(Stage::Encode);
-        let encoding = move || encode::encode(&cut.picture, &output);
+        let encoding = move || encode::encode_with(&cut.picture, &output, &cut.carried);
         let (encoded, ran) = self
             .on_pool(Stage::Encode, waiting, spent, encoding)
             .await?;
@@ -306,6 +316,10 @@ impl Cutter {
         let cutout = cut.kept_cutout()?;
         let (params, output) = (*params, as_cutout(output));
         let held = Arc::clone(&cut.paid);
+        let carried = Carried {
+            profile: None,
+            ..cut.carried.clone()
+        };
         let applying = move || {
             let _held = held;
             let begun = Instant::now();
@@ -314,7 +328,7 @@ impl Cutter {
                 _ => Arc::new(effects::apply(effect, &params, &cutout)?),
             };
             let applied = begun.elapsed();
-            let encoded = encode::encode(&picture, &output)?;
+            let encoded = encode::encode_with(&picture, &output, &carried)?;
             crash_point!("effect_encoded");
             Ok((encoded, applied))
         };
@@ -366,7 +380,12 @@ impl Cutter {
         let header = self.sniff(&file.bytes, spent)?;
         let (format, pixels) = (header.format, header.pixels());
         let (width, height) = header.upright_size();
-        let needed = header.decode_bytes() + effects_bytes(width, height, output, effects);
+        let webp = match output.format {
+            Format::Png => 0,
+            // Its encoder transforms a copy.
+            Format::Webp => 4 * pixels,
+        };
+        let needed = header.decode_bytes() + effects_bytes(width, height, output, effects) + webp;
         let waiting = self.metrics.waiting_guard(Stage::Decode);
         let paid = self.memory(needed, deadline, spent).await?;
         let held = Arc::clone(&paid);
@@ -392,6 +411,7 @@ impl Cutter {
         Ok(Cut {
             cutout: Some(Arc::clone(&picture)),
             picture,
+            carried: Carried::default(),
             quality: None,
             matte: None,
             paid,
@@ -500,13 +520,31 @@ fn of_file(encoded: &Encoded) -> Vec<KeyValue> {
     ]
 }
 
-/// The same picture's cut-out: what effects start from, whatever else was asked for.
+/// The same picture's cut-out: what effects start from, whatever else was asked for. In sRGB and 8 bits,
+/// which is what they are defined in, and without a shadow, which they would take for the subject.
 fn as_cutout(output: &Output) -> Output {
     Output {
         kind: Kind::Rgba,
         background: None,
+        profile: ColourProfile::Srgb,
+        depth: Depth::Eight,
+        shadow: None,
         ..output.clone()
     }
+}
+
+/// Whether the picture itself is what effects start from.
+fn serves_as_cutout(output: &Output) -> bool {
+    *output.effective_kind() == Kind::Rgba
+        && output.profile == ColourProfile::Srgb
+        && output.depth == Depth::Eight
+        && output.shadow.is_none()
+}
+
+/// Whether a PNG of the picture is all that the picture is: what is read of it again as a plain cut-out
+/// loses nothing.
+pub fn survives_a_png(output: &Output) -> bool {
+    serves_as_cutout(output) && output.keep_metadata == KeepMetadata::None
 }
 
 /// Memory in bytes for the largest of `effects` and its file, and for a cut-out beside a picture of
@@ -519,10 +557,11 @@ fn effects_bytes(width: u32, height: u32, output: &Output, effects: &[Effect]) -
         .map(|effect| effects::working_bytes(*effect, width, height) + 4 * pixels)
         .max();
     let Some(working) = working else { return 0 };
-    match output.effective_kind() {
-        Kind::Rgba => working,
+    if serves_as_cutout(output) {
+        working
+    } else {
         // The photo and its matte again, and the cut-out made of them.
-        _ => working + 8 * pixels,
+        working + 8 * pixels
     }
 }
 

@@ -82,40 +82,68 @@ pub fn to_full_size(
     resize: MatteResize,
     output: &Output,
 ) -> Vec<u8> {
-    let rounding = match (resize, output.effective_kind()) {
-        (MatteResize::BilinearAlignCorners, Kind::Rgba | Kind::Mask) => SLACK,
-        _ => 0.5 - SLACK,
-    };
-    let bytes = Bytes {
-        threshold: output.threshold.map(|threshold| threshold.get() * 255.0),
-        reverse: output.reverse,
-        rounding,
-    };
-    let taps = match resize {
-        MatteResize::Bilinear => Taps::half_pixel,
-        MatteResize::BilinearAlignCorners => Taps::align_corners,
+    let bytes = Bytes::of_job(resize, output);
+    let Some(taps) = taps(resize) else {
         // rembg makes bytes of the matte first, by cutting off.
-        MatteResize::Lanczos => {
-            let small: Vec<u8> = matte
-                .values
-                .iter()
-                .map(|value| (value * 255.0) as u8)
-                .collect();
-            let size = (matte.width, matte.height);
-            let mut alpha = pillow::resize::<1>(&small, size, (width, height), &pillow::LANCZOS);
-            if bytes.threshold.is_some() || bytes.reverse {
-                let table: [u8; 256] =
-                    std::array::from_fn(|byte| bytes.of([f32x4::splat(byte as f32); 4])[0]);
-                alpha
-                    .par_iter_mut()
-                    .for_each(|byte| *byte = table[usize::from(*byte)]);
-            }
-            return alpha;
+        let small: Vec<u8> = matte
+            .values
+            .iter()
+            .map(|value| (value * 255.0) as u8)
+            .collect();
+        let size = (matte.width, matte.height);
+        let mut alpha = pillow::resize::<1>(&small, size, (width, height), &pillow::LANCZOS);
+        if bytes.threshold.is_some() || bytes.reverse {
+            let table: [u8; 256] =
+                std::array::from_fn(|byte| bytes.of([f32x4::splat(byte as f32); 4])[0]);
+            alpha
+                .par_iter_mut()
+                .for_each(|byte| *byte = table[usize::from(*byte)]);
         }
+        return alpha;
     };
+    spread(matte, width, height, taps, |sums| bytes.of(sums))
+}
+
+/// The same in 16 bits: 65535 is kept. To nearest in any case, as there is nothing to be equal to.
+///
+/// A matte that comes back by `Lanczos` has no more than 8 bits.
+pub fn to_full_size_deep(
+    matte: &Matte,
+    width: u32,
+    height: u32,
+    resize: MatteResize,
+    output: &Output,
+) -> Vec<u16> {
+    let bytes = Bytes::of_job(resize, output);
+    let Some(taps) = taps(resize) else {
+        let alpha = to_full_size(matte, width, height, resize, output);
+        return alpha.into_par_iter().map(|a| u16::from(a) * 257).collect();
+    };
+    spread(matte, width, height, taps, |sums| bytes.deep(sums))
+}
+
+type MakeTaps = fn(u32, u32) -> Taps;
+
+/// How rows and columns are interpolated; `None` for what is not done in fractions.
+fn taps(resize: MatteResize) -> Option<MakeTaps> {
+    match resize {
+        MatteResize::Bilinear => Some(Taps::half_pixel),
+        MatteResize::BilinearAlignCorners => Some(Taps::align_corners),
+        MatteResize::Lanczos => None,
+    }
+}
+
+/// Interpolates the matte, and makes levels of its values times 255.
+fn spread<T: Copy + Default + Send>(
+    matte: &Matte,
+    width: u32,
+    height: u32,
+    taps: MakeTaps,
+    levels: impl Fn([f32x4; 4]) -> [T; LANES] + Sync,
+) -> Vec<T> {
     let columns = taps(matte.width, width);
     let rows = taps(matte.height, height);
-    let mut alpha = vec![0; width as usize * height as usize];
+    let mut alpha = vec![T::default(); width as usize * height as usize];
     if alpha.is_empty() || matte.values.is_empty() {
         return alpha;
     }
@@ -126,7 +154,7 @@ pub fn to_full_size(
             || Window::new(matte, &columns, &rows),
             |window, (band, out)| {
                 for (y, out) in out.chunks_exact_mut(width as usize).enumerate() {
-                    window.blend(band * BAND + y, &bytes, out);
+                    window.blend(band * BAND + y, &levels, out);
                 }
             },
         );
@@ -145,20 +173,42 @@ struct Bytes {
 }
 
 impl Bytes {
+    fn of_job(resize: MatteResize, output: &Output) -> Self {
+        let rounding = match (resize, output.effective_kind()) {
+            (MatteResize::BilinearAlignCorners, Kind::Rgba | Kind::Mask) => SLACK,
+            _ => 0.5 - SLACK,
+        };
+        Self {
+            threshold: output.threshold.map(|threshold| threshold.get() * 255.0),
+            reverse: output.reverse,
+            rounding,
+        }
+    }
+
     fn of(&self, values: [f32x4; 4]) -> [u8; LANES] {
-        let white = f32x4::splat(255.0);
-        let whole = values.map(|value| {
-            // The interpolation's last bit may lie above 1.0, and so above a threshold of 1.
-            let mut value = value.fast_min(white);
-            if let Some(threshold) = self.threshold {
-                value = value.simd_gt(f32x4::splat(threshold)) & white;
-            }
-            if self.reverse {
-                value = white - value;
-            }
-            (value + f32x4::splat(self.rounding)).fast_trunc_int()
-        });
+        let whole = values
+            .map(|value| (self.decided(value) + f32x4::splat(self.rounding)).fast_trunc_int());
         vector::clamped(whole)
+    }
+
+    fn deep(&self, values: [f32x4; 4]) -> [u16; LANES] {
+        let values = values.map(|value| self.decided(value).to_array());
+        // 255 × 257 = 65535.
+        std::array::from_fn(|lane| (values[lane / 4][lane % 4] * 257.0 + 0.5) as u16)
+    }
+
+    /// With the job's threshold and reverse.
+    fn decided(&self, value: f32x4) -> f32x4 {
+        let white = f32x4::splat(255.0);
+        // The interpolation's last bit may lie above 1.0, and so above a threshold of 1.
+        let mut value = value.fast_min(white);
+        if let Some(threshold) = self.threshold {
+            value = value.simd_gt(f32x4::splat(threshold)) & white;
+        }
+        if self.reverse {
+            value = white - value;
+        }
+        value
     }
 }
 
@@ -187,7 +237,12 @@ impl<'a> Window<'a> {
     }
 
     /// One row of the photo's alpha.
-    fn blend(&mut self, y: usize, bytes: &Bytes, out: &mut [u8]) {
+    fn blend<T: Copy>(
+        &mut self,
+        y: usize,
+        levels: impl Fn([f32x4; 4]) -> [T; LANES],
+        out: &mut [T],
+    ) {
         let (first, weights) = self.rows.at(y);
         let stride = self.matte.width as usize;
         self.sums.fill(f32x4::ZERO);
@@ -205,7 +260,7 @@ impl<'a> Window<'a> {
             }
         }
         for (out, &sums) in out.chunks_mut(LANES).zip(self.sums.as_chunks::<4>().0) {
-            out.copy_from_slice(&bytes.of(sums)[..out.len()]);
+            out.copy_from_slice(&levels(sums)[..out.len()]);
         }
     }
 }

@@ -97,6 +97,73 @@ pub(super) fn grey(source: &[u8], from: Dimensions, to: Dimensions) -> Result<Ve
     banded::<1>(source, from, to, widen, |pixel| [straight(pixel)[3]])
 }
 
+/// Four samples of 16 bits a pixel with straight alpha, in the order of bytes that PNG has, by Lanczos. 15
+/// bits of them count.
+pub(super) fn deep_rgba(source: &[u8], from: Dimensions, to: Dimensions) -> Result<Vec<u8>> {
+    let widen = |pixel: [u8; 8]| deep_premultiplied(samples(pixel));
+    banded::<8>(source, from, to, widen, |pixel| bytes(deep_straight(pixel)))
+}
+
+/// The same without alpha.
+pub(super) fn deep_rgb(source: &[u8], from: Dimensions, to: Dimensions) -> Result<Vec<u8>> {
+    let widen = |pixel: [u8; 6]| {
+        let [r, g, b] = samples(pixel);
+        deep_premultiplied([r, g, b, u16::MAX])
+    };
+    let narrow = |[r, g, b, a]: [u16; 4]| {
+        // What the filter makes of opaque pixels is opaque but for its rounding.
+        let [r, g, b, _] = deep_straight([r, g, b, a.max(1)]);
+        bytes([r, g, b])
+    };
+    banded::<6>(source, from, to, widen, narrow)
+}
+
+/// The same of one sample a pixel.
+pub(super) fn deep_grey(source: &[u8], from: Dimensions, to: Dimensions) -> Result<Vec<u8>> {
+    let widen = |pixel: [u8; 2]| {
+        let [a] = samples(pixel);
+        deep_premultiplied([0, 0, 0, a])
+    };
+    let narrow = |pixel: [u16; 4]| bytes([deep_straight(pixel)[3]]);
+    banded::<2>(source, from, to, widen, narrow)
+}
+
+/// Samples from their bytes, the larger first.
+fn samples<const BYTES: usize, const SAMPLES: usize>(pixel: [u8; BYTES]) -> [u16; SAMPLES] {
+    std::array::from_fn(|i| u16::from_be_bytes([pixel[2 * i], pixel[2 * i + 1]]))
+}
+
+fn bytes<const BYTES: usize, const SAMPLES: usize>(pixel: [u16; SAMPLES]) -> [u8; BYTES] {
+    std::array::from_fn(|i| pixel[i / 2].to_be_bytes()[i % 2])
+}
+
+fn deep_premultiplied([r, g, b, a]: [u16; 4]) -> [u16; 4] {
+    const WHITE: u64 = u16::MAX as u64;
+    let (alpha, one) = (u64::from(a), u64::from(ONE));
+    let wide = |c: u64| ((c * alpha * one + WHITE * WHITE / 2) / (WHITE * WHITE)) as u16;
+    [
+        wide(u64::from(r)),
+        wide(u64::from(g)),
+        wide(u64::from(b)),
+        wide(WHITE),
+    ]
+}
+
+fn deep_straight([r, g, b, a]: [u16; 4]) -> [u16; 4] {
+    const WHITE: u32 = u16::MAX as u32;
+    let alpha = u32::from(a);
+    let out = ((u64::from(alpha) * u64::from(WHITE) + u64::from(ONE / 2)) / u64::from(ONE))
+        .min(WHITE.into());
+    if out == 0 {
+        return [0; 4];
+    }
+    let colour = |c: u16| {
+        ((u64::from(c) * u64::from(WHITE) + u64::from(alpha / 2)) / u64::from(alpha))
+            .min(WHITE.into())
+    };
+    [colour(r), colour(g), colour(b), out].map(|level| level as u16)
+}
+
 /// Resizes pixels of `N` bytes in 16 bits, band of rows by band of rows: the wide samples of the
 /// whole picture are never held.
 fn banded<const N: usize>(

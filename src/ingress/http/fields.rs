@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::effect::{Effect, EffectParams};
-use crate::job::{Format, Output};
 use axum::extract::Query;
 use axum::http::{StatusCode, Uri};
 
+use super::look;
 use super::refusal::Refusal;
 
 /// Longest value of a text field, bytes.
@@ -15,12 +15,11 @@ pub const MAX_FIELD_BYTES: usize = 8 * 1024;
 /// Most names that are kept of one request: no route has as many.
 const MAX_FIELDS: usize = 32;
 
-/// Names that some route knows.
-pub const KNOWN: [&str; 11] = [
+/// Names that some route knows, beside those of the picture's [look](super::look).
+const KNOWN: [&str; 10] = [
     "output_format",
     "quality",
     "use_cache",
-    "decontaminate",
     "session_id",
     "effect",
     "effects",
@@ -29,6 +28,13 @@ pub const KNOWN: [&str; 11] = [
     "return_all_effects",
     "load_single_effect",
 ];
+
+/// Whether some route knows a field.
+pub fn is_known(name: &str) -> bool {
+    [&KNOWN[..], &look::OF_ALL, &look::OF_THE_PICTURE]
+        .iter()
+        .any(|names| names.contains(&name))
+}
 
 /// Names and values as they came. Names that no route knows are ignored, as FastAPI does.
 #[derive(Debug, Default)]
@@ -84,37 +90,6 @@ impl Fields {
                 "{name} is neither true nor false"
             ))),
         }
-    }
-
-    /// The picture's look: a cut-out in `output_format`. `quality` is checked and has no effect:
-    /// both formats are lossless.
-    pub fn output(&self) -> Result<Output, Refusal> {
-        let format = match self.text("output_format").map(str::to_ascii_lowercase) {
-            None => Format::Png,
-            Some(text) => match text.as_str() {
-                "png" => Format::Png,
-                "webp" => Format::Webp,
-                _ => {
-                    return Err(Refusal::new(
-                        StatusCode::BAD_REQUEST,
-                        "invalid_format",
-                        "output_format is neither png nor webp",
-                    ));
-                }
-            },
-        };
-        if let Some(text) = self.text("quality")
-            && !text.parse().is_ok_and(|n| (1..=100).contains(&n))
-        {
-            return Err(Refusal::unprocessable(
-                "quality is not a number from 1 to 100",
-            ));
-        }
-        Ok(Output {
-            format,
-            decontaminate: self.flag("decontaminate", true)?,
-            ..Output::default()
-        })
     }
 
     /// The one effect that is asked for.
@@ -236,14 +211,14 @@ mod tests {
     #[test]
     fn a_format_that_is_not_written_and_a_quality_that_is_none_are_refused() {
         assert_eq!(
-            query("output_format=WebP").output().unwrap().format,
-            Format::Webp
+            query("output_format=WebP").output(false).unwrap().format,
+            crate::job::Format::Webp
         );
-        let refusal = query("output_format=jpeg").output().unwrap_err();
+        let refusal = query("output_format=jpeg").output(false).unwrap_err();
         assert_eq!(refusal.status(), StatusCode::BAD_REQUEST);
-        assert!(query("quality=95").output().is_ok());
+        assert!(query("quality=95").output(false).is_ok());
         for wrong in ["0", "101", "high"] {
-            assert!(query(&format!("quality={wrong}")).output().is_err());
+            assert!(query(&format!("quality={wrong}")).output(false).is_err());
         }
     }
 }

@@ -55,6 +55,7 @@ pub mod upload;
 mod about;
 mod context;
 mod json;
+mod look;
 mod page;
 mod process;
 mod progress;

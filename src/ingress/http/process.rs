@@ -20,6 +20,7 @@ use super::cache::CacheKey;
 use super::context::new_id;
 use super::fields::Fields;
 use super::json::PictureJson;
+use super::look::{self, Look, PictureLook};
 use super::progress::{Session, session_id};
 use super::refusal::Refusal;
 use super::sending;
@@ -27,9 +28,10 @@ use super::upload::{self, Upload, UploadLimits};
 use super::{Admission, Api, Client, NAME, Service};
 use crate::effect::{Effect, EffectParams};
 use crate::error::{Code, Error};
-use crate::job::{Format, Output, Quality, Reason, Verdict};
+use crate::job::{ColourProfile, Depth, Format, Output, Quality, Reason, Verdict};
 use crate::pipeline::budget::Share;
-use crate::pipeline::cutout::{Charged, Cut, Order};
+use crate::pipeline::compose;
+use crate::pipeline::cutout::{self, Charged, Cut, Order};
 use crate::pipeline::decode;
 use crate::pipeline::encode::Encoded;
 use crate::telemetry::attribute::{self, text};
@@ -52,6 +54,37 @@ pub struct PhotoForm {
     use_cache: Option<bool>,
     /// Whether the old background's colour is taken out of the subject's edge; true by default.
     decontaminate: Option<bool>,
+    /// Longest side in pixels, or `WxH` as a box to fit into.
+    size: Option<String>,
+    /// Whether `size` may enlarge too.
+    upscale: Option<bool>,
+    /// Crop to the subject.
+    crop: Option<bool>,
+    /// Room around a cropped subject: pixels, or percent of its longer side.
+    padding: Option<String>,
+    /// Dots per inch, written into the file; 300 by default.
+    dpi: Option<u32>,
+    /// Makes the mask hard: above this it is the subject, 0 to 1.
+    threshold: Option<f32>,
+    /// Keep the background and remove the subject.
+    reverse: Option<bool>,
+    /// What of the photo's EXIF to keep: `none` (default), `copyright`, `exif`, `exif_with_location`.
+    keep_metadata: Option<String>,
+    /// `remove-background`: `rgba` (default), `mask`, `white`, `green`, `color:#rrggbb`, `blur`, `overlay`.
+    kind: Option<String>,
+    /// `remove-background`: shorthand for `kind`, `#rrggbb`.
+    background: Option<String>,
+    /// `remove-background`: a picture to put behind the subject.
+    #[schema(value_type = Option<String>, format = Binary)]
+    background_file: Option<Vec<u8>>,
+    /// `remove-background`: how that is brought to the photo's size, `stretch` (default) or `cover`.
+    background_fit: Option<String>,
+    /// `remove-background`: `srgb` (default), or `source` for the photo's own RGB profile.
+    profile: Option<String>,
+    /// `remove-background`: `8` (default), or `source` for 16 bits where the photo has 16.
+    depth: Option<String>,
+    /// `remove-background`: a shadow, `soft` or `x=1%,y=2%,blur=4%,opacity=0.4,color=#000000`.
+    shadow: Option<String>,
     /// `process-with-effects`: effects, comma-separated.
     form_effects: Option<String>,
 }
@@ -120,10 +153,8 @@ pub struct CacheInfo {
     path = "/remove-background",
     tag = "photos",
     params(
-        ("output_format" = Option<String>, Query, description = "`png` (default) or `webp`, lossless"),
-        ("quality" = Option<u8>, Query, description = "1 to 100; without effect"),
-        ("use_cache" = Option<bool>, Query, description = "true by default"),
-        ("decontaminate" = Option<bool>, Query, description = "true by default: the old background's colour is taken out of the edge"),
+        Look,
+        PictureLook,
         ("session_id" = Option<String>, Query, description = "Tells progress under this id"),
     ),
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
@@ -159,10 +190,7 @@ pub async fn remove_background(
     params(
         ("effect" = Option<String>, Query, description = "`enhancedblackwhite` (default), `popart`, `dithering`, `retro8bit`, `color`"),
         ("effect_params" = Option<String>, Query, description = "A JSON object: `contrast`, `grain`, `halation` of `enhancedblackwhite`, 0 to 4, 1 by default"),
-        ("output_format" = Option<String>, Query, description = "`png` (default) or `webp`, lossless"),
-        ("quality" = Option<u8>, Query, description = "1 to 100; without effect"),
-        ("use_cache" = Option<bool>, Query, description = "true by default"),
-        ("decontaminate" = Option<bool>, Query, description = "true by default: the old background's colour is taken out of the edge"),
+        Look,
         ("session_id" = Option<String>, Query, description = "Tells progress under this id; made up when absent"),
     ),
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
@@ -199,10 +227,7 @@ pub async fn process(
         ("load_single_effect" = Option<bool>, Query, description = "`effect` alone as JSON"),
         ("effect" = Option<String>, Query, description = "`enhancedblackwhite` by default"),
         ("effect_params" = Option<String>, Query, description = "A JSON object"),
-        ("output_format" = Option<String>, Query, description = "`png` (default) or `webp`, lossless"),
-        ("quality" = Option<u8>, Query, description = "1 to 100; without effect"),
-        ("use_cache" = Option<bool>, Query, description = "true by default"),
-        ("decontaminate" = Option<bool>, Query, description = "true by default: the old background's colour is taken out of the edge"),
+        Look,
         ("session_id" = Option<String>, Query, description = "Tells progress under this id; made up when absent"),
     ),
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
@@ -417,6 +442,7 @@ pub struct Kept {
 
 /// What a request asks for in pictures.
 struct Wanted {
+    /// None for the picture itself.
     effects: Vec<Effect>,
     params: EffectParams,
     output: Output,
@@ -434,6 +460,21 @@ impl Wanted {
             .collect()
     }
 
+    /// Whether the answer needs more than the kept PNG.
+    fn needs_pixels(&self) -> bool {
+        !self.worked().is_empty() || self.is_picture() && self.output.format != Format::Png
+    }
+
+    /// Whether the picture itself is asked for.
+    fn is_picture(&self) -> bool {
+        self.effects.is_empty()
+    }
+
+    /// Whether what is kept can be the answer, or the answer be made of it.
+    fn can_be_kept(&self) -> bool {
+        !self.needs_pixels() || cutout::survives_a_png(&self.output)
+    }
+
     /// What is kept is a PNG, whatever is answered.
     fn kept_look(&self) -> Output {
         Output {
@@ -445,8 +486,17 @@ impl Wanted {
     /// Memory in bytes for the pictures of a photo and for the PNG that they are made from. One that
     /// does not compress at all is a little larger than its pixels; none of an effect's is.
     fn answer_bytes(&self, width: u32, height: u32) -> u64 {
+        let (width, height) = compose::largest_size(width, height, &self.output);
         let pixels = u64::from(width) * u64::from(height);
-        (1 + self.effects.len() as u64) * (4 * pixels + (64 << 10))
+        let each = match self.output.depth {
+            Depth::Eight => 4 * pixels,
+            Depth::Source => 8 * pixels,
+        };
+        let beside = match self.output.profile {
+            ColourProfile::Srgb => 128 << 10,
+            ColourProfile::Source => 5 << 20,
+        };
+        (1 + self.effects.len().max(1) as u64) * (each + beside)
     }
 }
 
@@ -471,7 +521,11 @@ impl Work<'_> {
             deadline: self.deadline.into(),
             pause: self.api.settings.upload_pause,
         };
-        let Upload { file, fields } = Upload::read(request, fields, &limits).await?;
+        let Upload {
+            file,
+            background,
+            fields,
+        } = Upload::read(request, fields, &limits).await?;
         let _in_flight = self.api.metrics.in_flight_guard(NAME);
         self.api.metrics.bytes_in(file.bytes.len() as u64);
         let several = matches!(wish, Wish::Effects);
@@ -480,27 +534,34 @@ impl Work<'_> {
         let json = several && (all || single);
         let wanted = Wanted {
             effects: match wish {
-                Wish::RemoveBackground => vec![Effect::Color],
+                Wish::RemoveBackground => Vec::new(),
                 Wish::Effects if json && !single => fields.effects()?,
                 Wish::OneEffect | Wish::Effects => vec![fields.effect()?],
             },
             params: fields.params()?,
-            output: fields.output()?,
-            use_cache: fields.flag("use_cache", true)?,
+            output: fields.output(background.is_some())?,
+            // Of two files no key is made.
+            use_cache: fields.flag("use_cache", true)? && background.is_none(),
         };
+        if !wanted.is_picture() {
+            look::check_of_effects(&wanted.output)?;
+        }
         let paid = self.answer_memory(&file, &wanted).await?;
-        let cut_out = self.cut_out(file, &wanted).await?;
+        let cut_out = self.cut_out(file, background, &wanted).await?;
         if json {
             return self.json(cut_out, &wanted, single, paid, admission).await;
         }
-        let effect = wanted.effects[0];
+        let effect = wanted.effects.first().copied();
         let mut cut_out = cut_out;
-        let picture = self.effect(&mut cut_out, effect, &wanted).await?;
+        let picture = match effect {
+            Some(effect) => self.effect(&mut cut_out, effect, &wanted).await?,
+            None => self.picture(&mut cut_out, &wanted).await?,
+        };
         let quality = cut_out.quality.take();
         drop(cut_out);
         let mut response = self.image(picture, paid, admission);
         self.finish(&mut response, quality.as_ref());
-        if !matches!(wish, Wish::RemoveBackground) {
+        if let Some(effect) = effect {
             set(&mut response, "x-session-id", &self.id);
             set(&mut response, "x-effect", effect.as_str());
             set(&mut response, "x-available-effects", &available());
@@ -527,11 +588,17 @@ impl Work<'_> {
     }
 
     /// The photo's cut-out: from the cache, from another request that makes it just now, or made.
-    async fn cut_out(&mut self, file: Charged, wanted: &Wanted) -> Result<CutOut, Failure> {
+    async fn cut_out(
+        &mut self,
+        file: Charged,
+        background: Option<Charged>,
+        wanted: &Wanted,
+    ) -> Result<CutOut, Failure> {
         let service = Arc::clone(&self.service);
         let worked = wanted.worked();
-        let Some(cache) = service.cache.as_ref().filter(|_| wanted.use_cache) else {
-            let cut = self.cut(file, wanted, &worked).await?;
+        let use_cache = wanted.use_cache && wanted.can_be_kept();
+        let Some(cache) = service.cache.as_ref().filter(|_| use_cache) else {
+            let cut = self.cut(file, background, wanted, &worked).await?;
             return Ok(CutOut {
                 png: None,
                 quality: cut.quality().cloned(),
@@ -570,9 +637,9 @@ impl Work<'_> {
                         tracing::warn!(code = %error.code(), error = error.chain(), "the cache cannot be read");
                     }
                 }
-                let made = self.cut(file, wanted, &worked).await?;
+                let made = self.cut(file, None, wanted, &worked).await?;
                 self.session.stage(Stage::Encode);
-                let png = self.png(&made).await?;
+                let png = self.png(&made, wanted).await?;
                 let quality = made.quality().cloned();
                 cut = Some(made);
                 let kept = Kept { png, quality };
@@ -588,7 +655,7 @@ impl Work<'_> {
         } else {
             api.counts.cache_misses.fetch_add(1, Ordering::Relaxed);
         }
-        if cut.is_none() && !worked.is_empty() {
+        if cut.is_none() && wanted.needs_pixels() {
             cut = Some(self.reopened(&kept.png, again, wanted, &worked).await?);
         }
         Ok(CutOut {
@@ -602,26 +669,41 @@ impl Work<'_> {
     async fn cut(
         &mut self,
         file: Charged,
+        background: Option<Charged>,
         wanted: &Wanted,
         effects: &[Effect],
     ) -> Result<Cut, Failure> {
         let session = self.session;
         let watch = |stage| session.stage(stage);
-        let look = wanted.kept_look();
         let order = Order {
+            background,
             effects,
             watch: &watch,
-            ..Order::new(file, &look, self.deadline)
+            ..Order::new(file, &wanted.output, self.deadline)
         };
         Ok(self.service.cutter.cut(order, self.spent).await?)
     }
 
-    /// The cut-out as it is kept, and as it is answered where nothing else is asked for.
-    async fn png(&mut self, cut: &Cut) -> Result<Encoded, Failure> {
+    /// The picture as it is kept, and as it is answered where nothing else is asked for.
+    async fn png(&mut self, cut: &Cut, wanted: &Wanted) -> Result<Encoded, Failure> {
         let cutter = &self.service.cutter;
         Ok(cutter
-            .encode(cut.clone(), &Output::default(), self.spent)
+            .encode(cut.clone(), &wanted.kept_look(), self.spent)
             .await?)
+    }
+
+    /// The picture itself in the format that was asked for.
+    async fn picture(&mut self, cut_out: &mut CutOut, wanted: &Wanted) -> Result<Encoded, Failure> {
+        if let (Some(png), Format::Png) = (&cut_out.png, wanted.output.format) {
+            return Ok(png.clone());
+        }
+        let cut = cut_out
+            .cut
+            .take()
+            .ok_or_else(|| Error::new(Code::Internal, "the cut-out was not kept"))?;
+        self.session.stage(Stage::Encode);
+        let cutter = &self.service.cutter;
+        Ok(cutter.encode(cut, &wanted.output, self.spent).await?)
     }
 
     /// The pixels of a cut-out that was made before. They may take more memory than the photo did;
@@ -644,7 +726,7 @@ impl Work<'_> {
         match opened {
             Err(error) if matches!(error.code(), Code::ImageTooLarge | Code::ImageCorrupt) => {
                 tracing::warn!(code = %error.code(), error = error.chain(), "a kept cut-out cannot be used");
-                self.cut(photo, wanted, worked).await
+                self.cut(photo, None, wanted, worked).await
             }
             opened => Ok(opened?),
         }
@@ -663,7 +745,7 @@ impl Work<'_> {
                 return Ok(png.clone());
             }
             if let Some(cut) = &cut_out.cut {
-                let png = self.png(cut).await?;
+                let png = self.png(cut, wanted).await?;
                 return Ok(cut_out.png.insert(png).clone());
             }
         }

@@ -14,7 +14,8 @@ use futures::StreamExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::fields::{Fields, KNOWN, MAX_FIELD_BYTES};
+use super::fields::{Fields, MAX_FIELD_BYTES, is_known};
+use super::look::BACKGROUND_FILE;
 use super::refusal::Refusal;
 use crate::pipeline::budget::Budget;
 use crate::pipeline::cutout::Charged;
@@ -39,6 +40,8 @@ pub struct UploadLimits<'a> {
 pub struct Upload {
     /// The photo's file.
     pub file: Charged,
+    /// The picture to put behind the subject. Both files together are no larger than one may be.
+    pub background: Option<Charged>,
     /// Query and form.
     pub fields: Fields,
 }
@@ -88,8 +91,16 @@ impl Upload {
             ..*limits
         };
         let mut photo = BytesMut::with_capacity(usize::try_from(bytes).unwrap_or_default());
+        let mut background = None;
         match shape {
-            Shape::Form => form(request, &mut photo, &mut fields, limits, rest).await?,
+            Shape::Form => {
+                let parts = Parts {
+                    photo: &mut photo,
+                    background: &mut background,
+                    fields: &mut fields,
+                };
+                form(request, parts, limits, rest).await?;
+            }
             Shape::Picture => raw(request.into_body(), &mut photo, limits).await?,
         }
         let photo = photo.freeze();
@@ -102,9 +113,17 @@ impl Upload {
         }
         let file = Charged {
             bytes: photo,
-            paid: Some(paid),
+            paid: Some(Arc::clone(&paid)),
         };
-        Ok(Self { file, fields })
+        let background = background.map(|picture| Charged {
+            bytes: picture.freeze(),
+            paid: Some(paid),
+        });
+        Ok(Self {
+            file,
+            background,
+            fields,
+        })
     }
 }
 
@@ -241,10 +260,16 @@ async fn raw(body: Body, photo: &mut BytesMut, limits: &UploadLimits<'_>) -> Res
     Ok(())
 }
 
+/// What a form is read into.
+struct Parts<'a> {
+    photo: &'a mut BytesMut,
+    background: &'a mut Option<BytesMut>,
+    fields: &'a mut Fields,
+}
+
 async fn form(
     mut request: Request,
-    photo: &mut BytesMut,
-    fields: &mut Fields,
+    parts: Parts<'_>,
     limits: &UploadLimits<'_>,
     rest: &mut Rest,
 ) -> Result<(), Refusal> {
@@ -272,12 +297,22 @@ async fn form(
             }
             Some("file") => {
                 found = true;
-                part(field, photo, limits).await?;
+                let other = parts.background.as_ref().map_or(0, BytesMut::len);
+                part(field, parts.photo, other, limits).await?;
             }
-            Some(name) if KNOWN.contains(&name) => {
+            Some(BACKGROUND_FILE) if parts.background.is_some() => {
+                return Err(Refusal::unprocessable(
+                    "there is more than one `background_file`: send one picture",
+                ));
+            }
+            Some(BACKGROUND_FILE) => {
+                let picture = parts.background.insert(BytesMut::new());
+                part(field, picture, parts.photo.len(), limits).await?;
+            }
+            Some(name) if is_known(name) => {
                 let name = name.to_owned();
                 let value = text(field, limits).await?;
-                fields.set(&name, value)?;
+                parts.fields.set(&name, value)?;
             }
             // Whatever else a shop's form has; its length is bounded by the whole body's.
             _ => ignore(field, limits).await?,
@@ -293,11 +328,18 @@ async fn form(
     ))
 }
 
+/// Reads a file; `other` are the bytes of the form's other one.
 async fn part(
     mut field: Field<'_>,
     photo: &mut BytesMut,
+    other: usize,
     limits: &UploadLimits<'_>,
 ) -> Result<(), Refusal> {
+    let most = limits.file_bytes.saturating_sub(other as u64);
+    let limits = &UploadLimits {
+        file_bytes: most,
+        ..*limits
+    };
     while let Some(chunk) = in_time(field.chunk(), limits)
         .await?
         .map_err(|error| of_form(&error, limits))?

@@ -115,6 +115,9 @@ pub(super) fn scale(picture: Picture, size: Size, upscale: bool) -> Result<Pictu
         Channels::Grey => resample::grey(&picture.data, from, to)?,
         Channels::Rgb => resample::rgb(&picture.data, from, to, Filter::Lanczos)?,
         Channels::Rgba => resample::rgba(&picture.data, from, to)?,
+        Channels::Grey16 => resample::deep_grey(&picture.data, from, to)?,
+        Channels::Rgb16 => resample::deep_rgb(&picture.data, from, to)?,
+        Channels::Rgba16 => resample::deep_rgba(&picture.data, from, to)?,
     };
     Ok(Picture {
         width: to.0,

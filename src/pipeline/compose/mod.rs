@@ -3,15 +3,17 @@
 use rayon::prelude::*;
 
 use crate::error::{Code, Error, Result};
-use crate::job::{Format, Kind, Output, Size};
+use crate::job::{Depth, Format, Kind, Output, Size};
 
-use super::decode::{Photo, SPARE_BYTES};
+use super::decode::{Kept, Photo, Profile, SPARE_BYTES};
 use super::foreground;
 
 mod backdrop;
+mod deep;
 mod edges;
 mod frame;
 mod gaussian;
+mod shadow;
 
 pub use frame::Bounds;
 pub(super) use gaussian::mirrored;
@@ -25,6 +27,12 @@ pub enum Channels {
     Rgb,
     /// Three bytes of sRGB and straight alpha.
     Rgba,
+    /// One sample of 16 bits, the larger byte first, as PNG has it.
+    Grey16,
+    /// Three of them.
+    Rgb16,
+    /// Three of them and straight alpha.
+    Rgba16,
 }
 
 impl Channels {
@@ -34,7 +42,15 @@ impl Channels {
             Self::Grey => 1,
             Self::Rgb => 3,
             Self::Rgba => 4,
+            Self::Grey16 => 2,
+            Self::Rgb16 => 6,
+            Self::Rgba16 => 8,
         }
+    }
+
+    /// Whether it is more than coverage.
+    pub const fn have_colour(self) -> bool {
+        !matches!(self, Self::Grey | Self::Grey16)
     }
 }
 
@@ -81,6 +97,42 @@ pub fn compose(
     output: &Output,
     background: Option<&Photo>,
 ) -> Result<Picture> {
+    compose_in(photo, alpha, output, background, None)
+}
+
+/// The same of a photo of which more was kept: its picture is in the photo's own profile where it has one.
+/// `deep` is the matte in 16 bits, for a photo that has them.
+///
+/// Errors: as [`compose`]; `invalid_job` too for a kind that is not made with 16 bits.
+pub fn compose_kept(
+    kept: Kept,
+    alpha: Vec<u8>,
+    deep: Option<Vec<u16>>,
+    output: &Output,
+    background: Option<&Photo>,
+) -> Result<Picture> {
+    let profile = kept.carried.profile.as_ref();
+    match (kept.deep, deep) {
+        (Some(samples), Some(matte)) => {
+            let whole = deep::Whole {
+                photo: kept.photo,
+                samples,
+                alpha,
+                matte,
+            };
+            deep::compose(whole, output, profile)
+        }
+        _ => compose_in(kept.photo, alpha, output, background, profile),
+    }
+}
+
+fn compose_in(
+    photo: Photo,
+    alpha: Vec<u8>,
+    output: &Output,
+    background: Option<&Photo>,
+    profile: Option<&Profile>,
+) -> Result<Picture> {
     if alpha.len() != photo.pixels() || photo.rgb.len() != photo.pixels() * 3 {
         return Err(Error::new(
             Code::Internal,
@@ -103,20 +155,41 @@ pub fn compose(
         }
         Ok(rgb)
     };
+    let colour = |srgb: [u8; 3]| in_profile(srgb, profile);
+    let shade = |colour| shadow::Cast::of(output, &alpha, (width, height), subject, colour);
+    let shadow = output.shadow.map(|shadow| shadow.color);
+    let on_colour = |rgb: Vec<u8>, under: [u8; 3]| match shadow.and_then(|c| shade(colour(c))) {
+        Some(cast) => cast.on_colour(rgb, &alpha, colour(under)),
+        None => on_colour(rgb, &alpha, colour(under)),
+    };
+    let on_pixels = |rgb: Vec<u8>, mut under: Vec<u8>| {
+        if let Some(cast) = shadow.and_then(|c| shade(colour(c))) {
+            cast.darken(&mut under);
+        }
+        on_pixels(rgb, &alpha, &under)
+    };
     let (channels, data) = match kind {
-        Kind::Rgba => (Channels::Rgba, cut_out(own(photo.rgb)?, &alpha)),
+        Kind::Rgba => {
+            let rgb = own(photo.rgb)?;
+            let data = match shadow.and_then(|c| shade(colour(c))) {
+                Some(cast) => cast.under(rgb, &alpha),
+                None => cut_out(rgb, &alpha),
+            };
+            (Channels::Rgba, data)
+        }
         Kind::Mask => (Channels::Grey, alpha),
-        Kind::White => (Channels::Rgb, on_colour(own(photo.rgb)?, &alpha, WHITE)),
-        Kind::Green => (Channels::Rgb, on_colour(own(photo.rgb)?, &alpha, GREEN)),
-        Kind::Color(colour) => (Channels::Rgb, on_colour(own(photo.rgb)?, &alpha, *colour)),
+        Kind::White => (Channels::Rgb, on_colour(own(photo.rgb)?, WHITE)),
+        Kind::Green => (Channels::Rgb, on_colour(own(photo.rgb)?, GREEN)),
+        Kind::Color(plain) => (Channels::Rgb, on_colour(own(photo.rgb)?, *plain)),
         Kind::Blur => {
             let rgb = opaque(photo);
             let blurred = gaussian::blurred(&rgb, width, height);
-            (Channels::Rgb, on_pixels(own(rgb)?, &alpha, &blurred))
+            (Channels::Rgb, on_pixels(own(rgb)?, blurred))
         }
         Kind::Overlay => {
             let rgb = opaque(photo);
-            (Channels::Rgb, tinted(rgb, &alpha, width as usize))
+            let data = tinted(rgb, &alpha, width as usize, colour(GREEN));
+            (Channels::Rgb, data)
         }
         Kind::Image(object) => {
             let picture = background.ok_or_else(|| {
@@ -125,18 +198,27 @@ pub fn compose(
                     format!("the background picture {object} was not loaded"),
                 )
             })?;
-            let under = backdrop::fitted(picture, width, height, output.background_fit)?;
-            (Channels::Rgb, on_pixels(own(photo.rgb)?, &alpha, &under))
+            let mut under = backdrop::fitted(picture, width, height, output.background_fit)?;
+            if let Some(profile) = profile {
+                profile.take_from_srgb(&mut under);
+            }
+            (Channels::Rgb, on_pixels(own(photo.rgb)?, under))
         }
     };
-    let mut picture = Picture {
+    let picture = Picture {
         width,
         height,
         channels,
         data,
         subject,
     };
-    if let (true, Some(subject)) = (output.crop, subject) {
+    framed(picture, output)
+}
+
+/// Cut to the subject, and of the size asked for.
+fn framed(mut picture: Picture, output: &Output) -> Result<Picture> {
+    let (width, height) = (picture.width, picture.height);
+    if let (true, Some(subject)) = (output.crop, picture.subject) {
         frame::crop(&mut picture, subject.padded(output.padding, width, height));
     }
     match output.size {
@@ -145,10 +227,19 @@ pub fn compose(
     }
 }
 
+/// A colour of sRGB as the picture has it.
+fn in_profile(mut colour: [u8; 3], profile: Option<&Profile>) -> [u8; 3] {
+    if let Some(profile) = profile {
+        profile.take_from_srgb(&mut colour);
+    }
+    colour
+}
+
 /// Memory in bytes that a job needs on top of
-/// [`Header::decode_bytes`](super::decode::Header::decode_bytes) for what it asks for: a picture
+/// [`Header::decode_bytes`](super::decode::Header::decode_bytes) and
+/// [`Header::keeping_bytes`](super::decode::Header::keeping_bytes) for what it asks for: a picture
 /// larger than the photo (`width`×`height` pixels, upright), WebP, whose encoder transforms a
-/// copy, a blur, whose threads hold a window each, or the subject's own colours, where these take more
+/// copy, a shadow, a blur, whose threads hold a window each, or the subject's own colours, where these take more
 /// than there is room for beside the photo.
 pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
     let enlarged = output.size.filter(|_| output.upscale);
@@ -156,6 +247,7 @@ pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
     let enlarging = match enlarged {
         // The resampler's intermediate rows (as wide as the result, at most as high), the
         // result, and its file.
+        Some(_) if output.depth == Depth::Source => 8 + 8 + 12,
         Some(_) => 4 + 4 + 4,
         None => 0,
     };
@@ -178,7 +270,11 @@ pub fn extra_bytes(width: u32, height: u32, output: &Output) -> u64 {
     } else {
         0
     };
-    (enlarging + webp) * u64::from(w) * u64::from(h) + blur + foreground
+    let shadow = match output.shadow {
+        Some(_) => shadow::working_bytes(width, height),
+        None => 0,
+    };
+    (enlarging + webp) * u64::from(w) * u64::from(h) + blur + foreground + shadow
 }
 
 /// The size in pixels that the picture of a photo of `width`×`height` has, or more where cropping
@@ -266,7 +362,7 @@ fn on_pixels(mut rgb: Vec<u8>, alpha: &[u8], under: &[u8]) -> Vec<u8> {
 
 /// transparent-background's `overlay`: half the green over the subject, its edge drawn in full
 /// green.
-fn tinted(mut rgb: Vec<u8>, alpha: &[u8], width: usize) -> Vec<u8> {
+fn tinted(mut rgb: Vec<u8>, alpha: &[u8], width: usize, green: [u8; 3]) -> Vec<u8> {
     // Each band looks at a row of slopes more above and below.
     const BAND: usize = 64;
     rgb.par_chunks_mut(BAND * width * 3)
@@ -276,7 +372,7 @@ fn tinted(mut rgb: Vec<u8>, alpha: &[u8], width: usize) -> Vec<u8> {
             let start = band * BAND * width;
             for (pixel, &a) in pixels.iter_mut().zip(&alpha[start..]) {
                 let mut tint = *pixel;
-                for (c, green) in tint.iter_mut().zip(GREEN) {
+                for (c, green) in tint.iter_mut().zip(green) {
                     *c = ((u16::from(*c) + u16::from(green)) / 2) as u8;
                 }
                 blend(&mut tint, pixel, a);
@@ -284,7 +380,7 @@ fn tinted(mut rgb: Vec<u8>, alpha: &[u8], width: usize) -> Vec<u8> {
             }
             let top = band * BAND;
             let rows = top..top + pixels.len() / width;
-            edges::trace(alpha, width, rows, |i| pixels[i - start] = GREEN);
+            edges::trace(alpha, width, rows, |i| pixels[i - start] = green);
         });
     rgb
 }

@@ -5,11 +5,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use moxcms::{
     CicpColorPrimaries, CicpProfile, ColorProfile, DataColorSpace, Layout, MatrixCoefficients,
-    TransferCharacteristics, Transform8BitExecutor, TransformOptions,
+    RenderingIntent, TransferCharacteristics, Transform8BitExecutor, Transform16BitExecutor,
+    TransformExecutor, TransformOptions,
 };
 use rayon::prelude::*;
+
+use crate::job::ColourProfile;
 
 /// Press profiles have tables of up to some 3 MB; what is larger is not a profile.
 pub(super) const MAX_PROFILE_BYTES: usize = 4 << 20;
@@ -71,13 +75,121 @@ fn transformed(mut rgb: Vec<u8>, transform: Option<Transform>) -> Vec<u8> {
     if is_identity(&*transform) {
         return rgb;
     }
+    in_place(&*transform, &mut rgb);
+    rgb
+}
+
+/// The same in 16 bits.
+pub(super) fn deep_rgb_to_srgb(rgb: &mut [u16], icc: Option<&[u8]>) {
+    let shallow = transform(icc, DataColorSpace::Rgb, Layout::Rgb);
+    if shallow.is_none_or(|transform| is_identity(&*transform)) {
+        return;
+    }
+    if let Some(transform) = deep_transform(icc, DataColorSpace::Rgb, Layout::Rgb) {
+        in_place(&*transform, rgb);
+    }
+}
+
+/// Grey samples of 16 bits to sRGB.
+pub(super) fn deep_grey_to_srgb(
+    grey: impl ExactSizeIterator<Item = u16>,
+    icc: Option<&[u8]>,
+) -> Vec<u16> {
+    let mut rgb = Vec::with_capacity(grey.len() * 3);
+    match deep_transform(icc, DataColorSpace::Gray, Layout::Gray) {
+        None => rgb.extend(grey.flat_map(|level| [level; 3])),
+        Some(transform) => {
+            let levels: Vec<u16> = (0..=u16::MAX).collect();
+            let mut table = vec![0; levels.len() * 3];
+            apply(&*transform, &levels, &mut table);
+            let (table, _) = table.as_chunks::<3>();
+            rgb.extend(grey.flat_map(|level| table[usize::from(level)]));
+        }
+    }
+    rgb
+}
+
+fn in_place<T: Copy + Default + Send + Sync>(
+    transform: &(dyn TransformExecutor<T> + Send + Sync),
+    rgb: &mut [T],
+) {
     rgb.par_chunks_mut(STRETCH * 3)
         .for_each_init(Vec::new, |source, stretch| {
             source.clear();
             source.extend_from_slice(stretch);
-            apply(&*transform, source, stretch);
+            apply(transform, source, stretch);
         });
-    rgb
+}
+
+/// A photo's own RGB profile, which pixels can be brought from and to.
+#[derive(Clone)]
+pub struct Profile {
+    icc: Bytes,
+    to_srgb: Transform,
+    from_srgb: Transform,
+    from_srgb_deep: Arc<Transform16BitExecutor>,
+}
+
+impl std::fmt::Debug for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Profile({} bytes)", self.icc.len())
+    }
+}
+
+impl Profile {
+    /// The profile, where it is wanted and can be used. A table may be there for one direction alone, as
+    /// scanners have it: then colours that a job names cannot be brought to it.
+    pub(super) fn wanted(icc: Option<&[u8]>, wanted: ColourProfile) -> Option<Self> {
+        if wanted == ColourProfile::Srgb {
+            return None;
+        }
+        let icc = icc?;
+        let profile = parsed(icc, DataColorSpace::Rgb)?;
+        let srgb = ColorProfile::new_srgb();
+        let (both, deep) = (options(&profile), deep_options(&profile));
+        let (rgb, out) = (Layout::Rgb, Layout::Rgb);
+        let made = || {
+            Ok::<_, moxcms::CmsError>(Self {
+                icc: Bytes::copy_from_slice(icc),
+                to_srgb: profile.create_transform_8bit(rgb, &srgb, out, both)?,
+                from_srgb: srgb.create_transform_8bit(rgb, &profile, out, both)?,
+                from_srgb_deep: srgb.create_transform_16bit(rgb, &profile, out, deep)?,
+            })
+        };
+        made()
+            .inspect_err(|error| {
+                tracing::info!(%error, "pictures cannot be written in the photo's profile; they are sRGB");
+            })
+            .ok()
+    }
+
+    /// The profile's file.
+    pub const fn icc(&self) -> &Bytes {
+        &self.icc
+    }
+
+    /// Pixels in this profile, brought to sRGB.
+    pub fn to_srgb(&self, rgb: &[u8]) -> Vec<u8> {
+        let mut converted = vec![0; rgb.len()];
+        converted
+            .par_chunks_mut(STRETCH * 3)
+            .zip(rgb.par_chunks(STRETCH * 3))
+            .for_each(|(out, rgb)| apply(&*self.to_srgb, rgb, out));
+        converted
+    }
+
+    /// sRGB pixels, brought to this profile in place.
+    pub fn take_from_srgb(&self, rgb: &mut [u8]) {
+        in_place(&*self.from_srgb, rgb);
+    }
+
+    /// A colour of sRGB in this profile, in 16 bits.
+    pub fn deep_from_srgb(&self, colour: [u8; 3]) -> [u16; 3] {
+        let mut converted = [0; 3];
+        let colour = colour.map(|level| u16::from(level) * 257);
+        apply(&*self.from_srgb_deep, &colour, &mut converted);
+        converted
+    }
 }
 
 /// Grey pixels to sRGB.
@@ -135,7 +247,30 @@ fn unprinted(ink: u8, key: u8) -> u8 {
 
 /// The way from an embedded profile to sRGB, if there is one to go.
 fn transform(icc: Option<&[u8]>, space: DataColorSpace, layout: Layout) -> Option<Transform> {
-    let icc = icc?;
+    let profile = parsed(icc?, space)?;
+    let (srgb, options) = (ColorProfile::new_srgb(), options(&profile));
+    usable(profile.create_transform_8bit(layout, &srgb, Layout::Rgb, options))
+}
+
+/// The same for samples of 16 bits.
+fn deep_transform(
+    icc: Option<&[u8]>,
+    space: DataColorSpace,
+    layout: Layout,
+) -> Option<Arc<Transform16BitExecutor>> {
+    let profile = parsed(icc?, space)?;
+    let (srgb, options) = (ColorProfile::new_srgb(), deep_options(&profile));
+    usable(profile.create_transform_16bit(layout, &srgb, Layout::Rgb, options))
+}
+
+fn usable<T>(transform: Result<T, moxcms::CmsError>) -> Option<T> {
+    transform
+        .inspect_err(|error| tracing::debug!(%error, "the colour profile cannot be used; ignored"))
+        .ok()
+}
+
+/// An embedded profile, if it is for pixels like these.
+fn parsed(icc: &[u8], space: DataColorSpace) -> Option<ColorProfile> {
     if !is_bounded(icc) {
         tracing::debug!(
             bytes = icc.len(),
@@ -143,22 +278,38 @@ fn transform(icc: Option<&[u8]>, space: DataColorSpace, layout: Layout) -> Optio
         );
         return None;
     }
-    let profile = ColorProfile::new_from_slice(icc)
+    let mut profile = ColorProfile::new_from_slice(icc)
         .inspect_err(|error| tracing::debug!(%error, "the colour profile is broken; ignored"))
         .ok()?;
     if profile.color_space != space {
         tracing::debug!(profile = ?profile.color_space, pixels = ?space, "the colour profile is for other pixels; ignored");
         return None;
     }
-    profile
-        .create_transform_8bit(
-            layout,
-            &ColorProfile::new_srgb(),
-            Layout::Rgb,
-            options(&profile),
-        )
-        .inspect_err(|error| tracing::debug!(%error, "the colour profile cannot be used; ignored"))
-        .ok()
+    complete(&mut profile);
+    Some(profile)
+}
+
+/// Where there is no table for the profile's intent, the perceptual one counts (ICC.1:2022, 9.2); `moxcms`
+/// takes the whole profile for unusable then. Press and scanner profiles often have just that one.
+fn complete(profile: &mut ColorProfile) {
+    let (from, to) = match profile.rendering_intent {
+        RenderingIntent::Perceptual => return,
+        RenderingIntent::Saturation => (
+            &mut profile.lut_a_to_b_saturation,
+            &mut profile.lut_b_to_a_saturation,
+        ),
+        RenderingIntent::RelativeColorimetric | RenderingIntent::AbsoluteColorimetric => (
+            &mut profile.lut_a_to_b_colorimetric,
+            &mut profile.lut_b_to_a_colorimetric,
+        ),
+    };
+    // Moved: no other is looked at.
+    if from.is_none() {
+        *from = profile.lut_a_to_b_perceptual.take();
+    }
+    if to.is_none() {
+        *to = profile.lut_b_to_a_perceptual.take();
+    }
 }
 
 /// Whether reading the profile takes bounded time and memory. Any number of tags may name the same
@@ -186,6 +337,14 @@ fn options(profile: &ColorProfile) -> TransformOptions {
     }
 }
 
+/// In fractions: its whole numbers have 13 bits, which 8 do not need and 16 miss.
+fn deep_options(profile: &ColorProfile) -> TransformOptions {
+    TransformOptions {
+        prefer_fixed_point: false,
+        ..options(profile)
+    }
+}
+
 /// Whether the transform leaves colours as they are, give or take one level: then the profile is
 /// one of the many spellings of sRGB, and the pixels need not be touched.
 fn is_identity(transform: &Transform8BitExecutor) -> bool {
@@ -203,7 +362,11 @@ fn is_identity(transform: &Transform8BitExecutor) -> bool {
         && probes.iter().zip(&moved).all(|(a, b)| a.abs_diff(*b) <= 1)
 }
 
-fn apply(transform: &Transform8BitExecutor, source: &[u8], target: &mut [u8]) {
+fn apply<T: Copy + Default>(
+    transform: &(dyn TransformExecutor<T> + Send + Sync),
+    source: &[T],
+    target: &mut [T],
+) {
     if let Err(error) = transform.transform(source, target) {
         // The lengths match by construction, which is all that it can object to.
         tracing::debug!(%error, "a stretch of pixels could not be converted; left as it was");

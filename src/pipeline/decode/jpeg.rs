@@ -13,7 +13,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::error::{Code, Error, Result};
 
-use super::{Header, Photo, SourceFormat, colour};
+use super::{Carried, Header, Kept, Photo, SourceFormat, Wanted, colour};
 use reader::Shown;
 use segments::Segments;
 
@@ -131,8 +131,8 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header> {
     })
 }
 
-/// The stored pixels as sRGB, not yet turned upright.
-pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
+/// The stored pixels as sRGB or, if wanted, as they are, not yet turned upright.
+pub(super) fn decode(bytes: &[u8], header: &Header, wanted: &Wanted) -> Result<Kept> {
     let segments = segments(bytes)?;
     check_scans(bytes, &segments)?;
     let mut decoder = open(bytes, segments.metadata(colour::MAX_PROFILE_BYTES))?;
@@ -164,20 +164,34 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
         return Err(failed(DecodeErrors::ExhaustedData, "picture"));
     }
     let icc = icc.as_deref();
+    let mut profile = None;
     let rgb = match samples {
         Samples::Grey => colour::grey_to_srgb(&native, icc),
-        Samples::Rgb => colour::rgb_to_srgb(native, icc),
+        Samples::Rgb => {
+            profile = colour::Profile::wanted(icc, wanted.profile);
+            match profile {
+                Some(_) => native,
+                None => colour::rgb_to_srgb(native, icc),
+            }
+        }
         Samples::Cmyk => colour::cmyk_to_srgb(native, icc),
         Samples::Ycck => {
             ycck_to_cmyk(&mut native);
             colour::cmyk_to_srgb(native, icc)
         }
     };
-    Ok(Photo {
-        width: header.width,
-        height: header.height,
-        rgb,
-        alpha: None,
+    let exif = segments.exif.clone().and_then(|exif| bytes.get(exif));
+    Ok(Kept {
+        carried: Carried {
+            profile,
+            exif: wanted.exif(exif),
+        },
+        ..Kept::plain(Photo {
+            width: header.width,
+            height: header.height,
+            rgb,
+            alpha: None,
+        })
     })
 }
 

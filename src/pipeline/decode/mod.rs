@@ -10,6 +10,8 @@ use crate::error::{Code, Error, Result};
 
 mod chunks;
 mod colour;
+mod deep;
+mod exif;
 mod header;
 #[cfg(any(feature = "heic", feature = "avif"))]
 mod heif;
@@ -17,12 +19,16 @@ mod heif;
 #[path = "heif/absent.rs"]
 mod heif;
 mod jpeg;
+mod kept;
 mod orient;
 mod raster;
 mod tiff;
 mod webp;
 
+pub use colour::Profile;
+pub(in crate::pipeline) use deep::nearest;
 pub use header::{Header, Limits, SPARE_BYTES, SourceFormat, sniff};
+pub use kept::{Carried, Deep, Kept, Wanted};
 
 /// A decoded photo: upright, sRGB, 8 bits a channel.
 ///
@@ -72,9 +78,24 @@ fn mix(over: u8, under: u8, alpha: u8) -> u8 {
 /// an encoding that this build cannot read, `image_too_large` when the decoder would need more
 /// memory than the header justifies.
 pub fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Photo> {
+    decode_keeping(bytes, header, limits, &Wanted::default()).map(|kept| kept.photo)
+}
+
+/// The same, with what is wanted beside 8-bit sRGB pixels. Takes [`Header::keeping_bytes`] more.
+///
+/// Errors: as [`decode`].
+pub fn decode_keeping(
+    bytes: &[u8],
+    header: &Header,
+    limits: &Limits,
+    wanted: &Wanted,
+) -> Result<Kept> {
     // The decoders parse hostile input; a panic in one of them says that this file is broken,
     // which no other worker would see otherwise. They share nothing, so unwinding is safe.
-    catch_unwind(AssertUnwindSafe(|| decode_pixels(bytes, header, limits))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| {
+        decode_pixels(bytes, header, limits, wanted)
+    }))
+    .unwrap_or_else(|_| {
         Err(Error::new(
             Code::ImageCorrupt,
             format!(
@@ -85,14 +106,16 @@ pub fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Photo> {
     })
 }
 
-fn decode_pixels(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Photo> {
+fn decode_pixels(bytes: &[u8], header: &Header, limits: &Limits, wanted: &Wanted) -> Result<Kept> {
     limits.check(header.format, header.width, header.height)?;
     let stored = match header.format {
-        SourceFormat::Jpeg => jpeg::decode(bytes, header)?,
-        SourceFormat::Heic | SourceFormat::Avif => heif::decode(bytes, header, limits)?,
-        _ => raster::decode(bytes, header)?,
+        SourceFormat::Jpeg => jpeg::decode(bytes, header, wanted)?,
+        SourceFormat::Heic | SourceFormat::Avif => {
+            Kept::plain(heif::decode(bytes, header, limits)?)
+        }
+        _ => raster::decode(bytes, header, wanted)?,
     };
-    Ok(orient::upright(stored, header.orientation))
+    Ok(orient::all_upright(stored, header.orientation))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use image::metadata::Orientation;
 use rayon::prelude::*;
 
-use super::Photo;
+use super::{Deep, Kept, Photo};
 
 /// Where the upright picture's pixels lie in the stored one: the index of its first pixel, and
 /// the steps to the next pixel of a row and of a column.
@@ -45,10 +45,10 @@ impl Walk {
         })
     }
 
-    /// Copies pixels of `N` bytes in the walk's order, rows in parallel.
-    fn gather<const N: usize>(&self, stored: &[u8]) -> Vec<u8> {
+    /// Copies pixels of `N` samples in the walk's order, rows in parallel.
+    fn gather<T: Copy + Default + Send + Sync, const N: usize>(&self, stored: &[T]) -> Vec<T> {
         let (pixels, _) = stored.as_chunks::<N>();
-        let mut upright = vec![0; stored.len()];
+        let mut upright = vec![T::default(); stored.len()];
         upright
             .par_chunks_exact_mut(self.width as usize * N)
             .enumerate()
@@ -72,13 +72,30 @@ pub(super) fn upright(stored: Photo, orientation: Orientation) -> Photo {
         width: walk.width,
         height: walk.height,
         // Moved in, so that each stored plane is freed before the next is turned.
-        rgb: turn::<3>(stored.rgb, &walk),
-        alpha: stored.alpha.map(|alpha| turn::<1>(alpha, &walk)),
+        rgb: turn::<_, 3>(stored.rgb, &walk),
+        alpha: stored.alpha.map(|alpha| turn::<_, 1>(alpha, &walk)),
     }
 }
 
-fn turn<const N: usize>(stored: Vec<u8>, walk: &Walk) -> Vec<u8> {
-    walk.gather::<N>(&stored)
+/// The same for all that was kept of it.
+pub(super) fn all_upright(stored: Kept, orientation: Orientation) -> Kept {
+    let walk = Walk::new(stored.photo.width, stored.photo.height, orientation);
+    let deep = match (stored.deep, walk) {
+        (Some(deep), Some(walk)) => Some(Deep {
+            rgb: turn::<_, 3>(deep.rgb, &walk),
+            alpha: deep.alpha.map(|alpha| turn::<_, 1>(alpha, &walk)),
+        }),
+        (deep, _) => deep,
+    };
+    Kept {
+        photo: upright(stored.photo, orientation),
+        deep,
+        ..stored
+    }
+}
+
+fn turn<T: Copy + Default + Send + Sync, const N: usize>(stored: Vec<T>, walk: &Walk) -> Vec<T> {
+    walk.gather::<T, N>(&stored)
 }
 
 #[cfg(test)]

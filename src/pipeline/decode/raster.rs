@@ -7,7 +7,8 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use crate::error::{Code, Error, Result};
 
-use super::{Header, Photo, SourceFormat, chunks, colour, tiff, webp};
+use super::{Carried, Header, Kept, Photo, SourceFormat, Wanted, chunks, colour, deep, tiff, webp};
+use crate::job::{Depth, KeepMetadata};
 
 /// What a decoder may allocate beside pixels: any profile that counts, text, rows. A profile is
 /// held twice, by the decoder and by us, before its use begins.
@@ -93,8 +94,8 @@ fn is_bounded_tiff_of_jpegs(bytes: &[u8]) -> Result<bool> {
     })
 }
 
-/// The stored pixels as sRGB, not yet turned upright.
-pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
+/// The stored pixels as sRGB or, if wanted, as they are, not yet turned upright.
+pub(super) fn decode(bytes: &[u8], header: &Header, wanted: &Wanted) -> Result<Kept> {
     let max_alloc = match header.format {
         // Decodes row by row into our buffer, so that what it allocates is metadata.
         SourceFormat::Png => METADATA_BYTES,
@@ -117,18 +118,42 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Photo> {
         tracing::debug!(format = %header.format, %error, "the colour profile cannot be read; ignored");
         None
     });
+    let exif = match wanted.metadata {
+        KeepMetadata::None => None,
+        _ => decoder.exif_metadata().unwrap_or_else(|error| {
+            tracing::debug!(format = %header.format, %error, "the EXIF cannot be read; not kept");
+            None
+        }),
+    };
+    let exif = wanted.exif(exif.as_deref());
     let color = decoder.color_type();
     let mut native = vec![0; size as usize];
     decoder
         .read_image(&mut native)
         .map_err(|e| failed(e, header.format))?;
-    let (native, color) = to_eight_bits(native, color, header)?;
-    let (rgb, alpha) = split(native, color, icc.as_deref());
-    Ok(Photo {
-        width: header.width,
-        height: header.height,
-        rgb,
-        alpha,
+    let icc = icc.as_deref();
+    let (deep, (rgb, alpha), profile) = if wanted.depth == Depth::Source && deep::is(color) {
+        let (deep, profile) = deep::split(native, color, icc, wanted.profile);
+        let shallow = deep::shallow(&deep);
+        (Some(deep), shallow, profile)
+    } else {
+        let (native, color) = to_eight_bits(native, color, header)?;
+        let profile = match color {
+            ColorType::L8 | ColorType::La8 => None,
+            _ => colour::Profile::wanted(icc, wanted.profile),
+        };
+        let icc = icc.filter(|_| profile.is_none());
+        (None, split(native, color, icc), profile)
+    };
+    Ok(Kept {
+        photo: Photo {
+            width: header.width,
+            height: header.height,
+            rgb,
+            alpha,
+        },
+        deep,
+        carried: Carried { profile, exif },
     })
 }
 

@@ -11,7 +11,7 @@ fn open(bytes: &[u8]) -> Result<Photo> {
     let limits = Limits::default();
     let header = sniff(bytes, &limits)?;
     // Not through the net that catches panics: the tests want to see them.
-    decode_pixels(bytes, &header, &limits)
+    decode_pixels(bytes, &header, &limits, &Wanted::default()).map(|kept| kept.photo)
 }
 
 fn code<T>(result: Result<T>) -> (Code, String) {
@@ -512,7 +512,7 @@ proptest! {
         bytes[at] = value;
         let limits = Limits { max_pixels: 1_000_000, ..Limits::default() };
         if let Ok(header) = sniff(&bytes, &limits)
-            && let Ok(photo) = decode_pixels(&bytes, &header, &limits)
+            && let Ok(Kept { photo, .. }) = decode_pixels(&bytes, &header, &limits, &Wanted::default())
         {
             prop_assert_eq!((photo.width, photo.height), header.upright_size());
             prop_assert_eq!(photo.rgb.len(), photo.pixels() * 3);
