@@ -39,6 +39,10 @@ pub(super) fn rgb_to_srgb(rgb: Vec<u8>, icc: Option<&[u8]>) -> Vec<u8> {
 ///
 /// The curves of television (1, 6, 14, 15) are taken for sRGB's, as browsers do: stills that say so
 /// were never graded for a dark room. What is unspecified or unknown is taken as sRGB.
+#[cfg_attr(
+    not(any(feature = "heic", feature = "avif")),
+    expect(dead_code, reason = "only HEIF tells colours in this way")
+)]
 pub(super) fn code_points_to_srgb(rgb: Vec<u8>, primaries: u16, transfer: u16) -> Vec<u8> {
     let transfer = match transfer {
         1 | 2 | 6 | 14 | 15 => 13,
