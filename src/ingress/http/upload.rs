@@ -115,6 +115,8 @@ impl Upload {
             bytes: photo,
             paid: Some(Arc::clone(&paid)),
         };
+        // Browsers send a part for a file that was not chosen, too.
+        let background = background.filter(|picture| !picture.is_empty());
         let background = background.map(|picture| Charged {
             bytes: picture.freeze(),
             paid: Some(paid),
@@ -474,6 +476,36 @@ mod tests {
         for kind in [None, Some("image/jpeg"), Some("application/octet-stream")] {
             assert_eq!(read(kind, "photo").await.unwrap().file.bytes, "photo");
         }
+    }
+
+    #[tokio::test]
+    async fn a_background_comes_beside_the_photo_and_both_share_its_limit() {
+        let (photo, lawn) = ("p".repeat(600), "l".repeat(400));
+        for parts in [
+            [("file", &*photo), ("background_file", &*lawn)],
+            [("background_file", &*lawn), ("file", &*photo)],
+        ] {
+            let upload = read(FORM, form_of(&parts)).await.unwrap();
+            assert_eq!(upload.file.bytes, photo.as_bytes());
+            assert_eq!(upload.background.unwrap().bytes, lawn.as_bytes());
+            let more = "m".repeat(401);
+            let parts = parts.map(|(name, content)| match name {
+                "file" => (name, content),
+                _ => (name, &*more),
+            });
+            let answer = read(FORM, form_of(&parts)).await;
+            assert_eq!(status(answer), (413, "file_too_large"));
+        }
+        let none = form_of(&[("file", "photo"), ("background_file", "")]);
+        assert!(read(FORM, none).await.unwrap().background.is_none());
+        let twice = form_of(&[
+            ("background_file", "a"),
+            ("background_file", "b"),
+            ("file", "photo"),
+        ]);
+        assert_eq!(status(read(FORM, twice).await), (422, "invalid_request"));
+        // A photo that is the whole body has none.
+        assert!(read(None, "photo").await.unwrap().background.is_none());
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! A profile that is broken, of another colour space than the pixels, or too odd for `moxcms` is
 //! ignored with a debug log: the photo is then taken as sRGB, as browsers do.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -160,8 +161,10 @@ impl Profile {
                 from_srgb_deep: srgb.create_transform_16bit(rgb, &profile, out, deep)?,
             })
         };
-        made()
-            .inspect_err(|error| {
+        // It panics at some curves that it cannot turn round, which are no reason to refuse the photo.
+        let made = catch_unwind(AssertUnwindSafe(made));
+        let made = made.unwrap_or(Err(moxcms::CmsError::InvalidProfile));
+        made.inspect_err(|error| {
                 tracing::info!(%error, "pictures cannot be written in the photo's profile; they are sRGB");
             })
             .ok()
