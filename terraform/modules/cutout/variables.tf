@@ -383,6 +383,9 @@ variable "environment" {
     # A misspelt name would be ignored by the worker, silently. scripts/terraform/check.py keeps this list
     # equal to what src/config.rs reads, less what this module or Cloud Run sets, and OpenTelemetry's own.
     condition = alltrue([for name in keys(var.environment) : contains([
+      "CUTOUT_AB_ARM",
+      "CUTOUT_AB_EXPERIMENT",
+      "CUTOUT_AB_KEY",
       "CUTOUT_CACHE_TTL",
       "CUTOUT_CONFIG",
       "CUTOUT_CUDA_GRAPHS",
@@ -415,6 +418,13 @@ variable "environment" {
       "CUTOUT_REVIEW_MAX_UNCERTAIN",
       "CUTOUT_REVIEW_MIN_COVERAGE",
       "CUTOUT_REVIEW_PREFIX",
+      "CUTOUT_SHADOW_KEEP_ABOVE",
+      "CUTOUT_SHADOW_LOAD_WITHIN",
+      "CUTOUT_SHADOW_MAX_WAITING",
+      "CUTOUT_SHADOW_MEMORY",
+      "CUTOUT_SHADOW_MODEL",
+      "CUTOUT_SHADOW_PREFIX",
+      "CUTOUT_SHADOW_SHARE",
       "CUTOUT_STUCK_AFTER",
       "CUTOUT_THREADS",
       "CUTOUT_UPLOAD_PAUSE",
