@@ -44,7 +44,8 @@ impl Trials {
         let manifest = |name: &str| model::find(name, models_dir.as_deref());
         let arms = match experiment.experiment()? {
             Some(found) => {
-                let networks = experiment.ab_arm.iter().map(|arm| manifest(&arm.model));
+                let arms = experiment.arms()?;
+                let networks = arms.iter().map(|arm| manifest(&arm.model));
                 Some((found, networks.collect::<Result<_>>()?))
             }
             None => None,

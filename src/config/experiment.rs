@@ -21,7 +21,7 @@ pub struct ExperimentArgs {
         value_delimiter = ',',
         value_name = "NAME=MODEL:PERCENT"
     )]
-    pub ab_arm: Vec<ArmSpec>,
+    pub ab_arm: Vec<String>,
 
     /// What always gets the same network: source (a photo), job_id, or metadata.NAME (such as a customer)
     #[arg(
@@ -34,21 +34,54 @@ pub struct ExperimentArgs {
 }
 
 impl ExperimentArgs {
+    /// The arms as they are written. Text until here, as an empty variable stands for none, like everywhere.
+    ///
+    /// Errors: `config_invalid`.
+    pub fn arms(&self) -> Result<Vec<ArmSpec>> {
+        let given = self.ab_arm.iter().filter(|arm| !arm.trim().is_empty());
+        given
+            .map(|arm| arm.parse())
+            .collect::<Result<_, String>>()
+            .map_err(|what| Error::new(Code::ConfigInvalid, format!("--ab-arm: {what}")))
+    }
+
     /// The experiment, if there is one.
     ///
-    /// Errors: `config_invalid` for arms without a name over them, and as [`Experiment::new`].
+    /// Errors: `config_invalid` for arms without a name over them, and as [`Self::arms`] and [`Experiment::new`].
     pub fn experiment(&self) -> Result<Option<Experiment>> {
+        let arms = self.arms()?;
         let name = self.ab_experiment.as_deref().map(str::trim);
         let name = name.filter(|name| !name.is_empty());
-        match (name, self.ab_arm.is_empty()) {
+        match (name, arms.is_empty()) {
             (_, true) => Ok(None),
             (None, false) => Err(Error::new(
                 Code::ConfigInvalid,
                 "arms (--ab-arm) need --ab-experiment (CUTOUT_AB_EXPERIMENT): jobs are spread by its name, and results tell it",
             )),
-            (Some(name), false) => {
-                Experiment::new(name, self.ab_key.clone(), &self.ab_arm).map(Some)
-            }
+            (Some(name), false) => Experiment::new(name, self.ab_key.clone(), &arms).map(Some),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(arms: &[&str]) -> ExperimentArgs {
+        ExperimentArgs {
+            ab_experiment: Some("fur".to_owned()),
+            ab_arm: arms.iter().map(|&arm| arm.to_owned()).collect(),
+            ab_key: StableKey::Source,
+        }
+    }
+
+    #[test]
+    fn an_empty_arm_is_none_and_a_wrong_one_says_how_to_write_it() {
+        assert!(args(&[]).experiment().unwrap().is_none());
+        assert!(args(&["", " "]).experiment().unwrap().is_none());
+        assert_eq!(args(&["big=isnet-medium:5%", ""]).arms().unwrap().len(), 1);
+        let error = args(&["isnet-medium"]).experiment().unwrap_err();
+        assert_eq!(error.code(), Code::ConfigInvalid);
+        assert!(error.message().contains("NAME=MODEL:PERCENT"), "{error:?}");
     }
 }

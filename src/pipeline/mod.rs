@@ -182,6 +182,7 @@ impl Pipeline {
             .iter()
             .position(|(_, key)| begun_under(&targets, &present, key));
         let (placed, key) = keyed.swap_remove(begun_by.unwrap_or(0));
+        let other_keys: Vec<_> = keyed.into_iter().map(|(_, key)| key).collect();
         let pinned = ObjectRef {
             name: source.name.clone(),
             generation: Some(source.generation),
@@ -237,7 +238,7 @@ impl Pipeline {
         let order = Order {
             background,
             effects: &effects,
-            keep_matte: candidate.is_some(),
+            keep_matte: candidate.as_ref().is_some_and(Candidate::wants_matte),
             ..Order::new(file, output, deadline)
         };
         let cutter = Cutter {
@@ -258,6 +259,7 @@ impl Pipeline {
             admitted: &admitted,
             source: &pinned,
             key: &key,
+            other_keys: &other_keys,
             placed: &placed,
             quality: quality.as_ref(),
         };

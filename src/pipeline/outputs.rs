@@ -89,6 +89,11 @@ impl Target {
         says(MARKER) == Some(key) && says(OUTPUT_KEY).is_none_or(|kind| kind == self.kind)
     }
 
+    /// The same under any of the job's keys, as it has one for each network of an experiment.
+    fn is_in_one_of(&self, present: &ObjectMeta, keys: &[String]) -> bool {
+        keys.iter().any(|key| self.is_in(present, key))
+    }
+
     /// A former delivery's output, as the store remembers it.
     fn describe(&self, present: &ObjectMeta) -> OutputObject {
         let size = present
@@ -160,6 +165,8 @@ pub(super) struct Writing<'a> {
     pub source: &'a ObjectRef,
     /// The job's key.
     pub key: &'a str,
+    /// Its keys on the experiment's other networks.
+    pub other_keys: &'a [String],
     /// The network.
     pub placed: &'a Placed,
     /// What its matte is like.
@@ -268,7 +275,13 @@ impl Pipeline {
                     output: target.describe(&present),
                     new: false,
                 }),
-                Some(_) if !writing.admitted.overwrite => Err(occupied(&target.name)),
+                // A delivery elsewhere, where the percentages are others: the next one goes on with its network.
+                Some(present)
+                    if !writing.admitted.overwrite
+                        && !target.is_in_one_of(&present, writing.other_keys) =>
+                {
+                    Err(occupied(&target.name))
+                }
                 _ => Err(Error::new(
                     Code::OutputRace,
                     format!(
@@ -329,4 +342,31 @@ fn occupied(destination: &ObjectName) -> Error {
 /// Cloud Storage writes CRC-32C as base64 of its big-endian bytes.
 fn base64_crc32c(crc32c: u32) -> String {
     BASE64_STANDARD.encode(crc32c.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Generation;
+
+    #[test]
+    fn an_output_of_the_job_by_another_network_is_no_strangers() {
+        let target = Target {
+            effect: None,
+            name: "out/rex.png".parse().unwrap(),
+            kind: "rgba".to_owned(),
+        };
+        let present = |key: &str| ObjectMeta {
+            name: target.name.clone(),
+            generation: Generation(7),
+            size: 1,
+            content_type: String::new(),
+            crc32c: None,
+            metadata: [(MARKER.to_owned(), key.to_owned())].into(),
+        };
+        let others = ["small".to_owned()];
+        assert!(target.is_in_one_of(&present("small"), &others));
+        assert!(!target.is_in_one_of(&present("stranger"), &others));
+        assert!(!target.is_in_one_of(&present("small"), &[]));
+    }
 }

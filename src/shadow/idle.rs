@@ -191,8 +191,9 @@ impl Worker {
                 return Ok(Ended::GaveWay);
             }
             stop.lift();
-            // One that came before that has counted itself before, and one that comes now stops anew.
-            if self.orders.presence.is_quiet() {
+            // One that came before that has counted itself before, as has the end; one that comes now stops anew.
+            let presence = &self.orders.presence;
+            if presence.is_quiet() && !presence.has_ended() {
                 break;
             }
         }

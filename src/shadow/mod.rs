@@ -103,11 +103,17 @@ pub struct Loaded {
 /// A photo that was chosen while its job was in work.
 pub struct Candidate {
     shadow: Shadow,
-    hold: Result<Hold, ShadowOutcome>,
-    file: Bytes,
-    header: Header,
+    /// Or why there is no place for it: then nothing of it is kept.
+    photo: Result<Placed, ShadowOutcome>,
     /// The primary's, finished.
     matte: Option<Arc<Matte>>,
+}
+
+/// A photo that has a place, which pays for it.
+struct Placed {
+    hold: Hold,
+    file: Bytes,
+    header: Header,
 }
 
 impl Loaded {
@@ -209,11 +215,14 @@ impl Shadow {
         // What cannot be read fails as a job.
         let header = decode::sniff(file, &inner.limits).ok()?;
         let (bytes, working) = footprint(file, &header, primary, shadow);
+        let hold = inner.waiting.hold(bytes, working);
         Some(Candidate {
             shadow: self.clone(),
-            hold: inner.waiting.hold(bytes, working),
-            file: file.clone(),
-            header,
+            photo: hold.map(|hold| Placed {
+                hold,
+                file: file.clone(),
+                header,
+            }),
             matte: None,
         })
     }
@@ -375,6 +384,11 @@ fn footprint(file: &Bytes, header: &Header, primary: &Manifest, shadow: &Manifes
 }
 
 impl Candidate {
+    /// Whether the matte is wanted: whether there is a place for the photo.
+    pub const fn wants_matte(&self) -> bool {
+        self.photo.is_ok()
+    }
+
     /// The same with the matte that the job was answered with, finished.
     #[must_use]
     pub fn with_matte(self, matte: Option<Arc<Matte>>) -> Self {
@@ -385,32 +399,27 @@ impl Candidate {
     pub fn offer(self, job: JobSeen) {
         let Self {
             shadow,
-            hold,
-            file,
-            header,
+            photo,
             matte,
         } = self;
         let metrics = shadow.0.metrics.clone();
-        let (hold, refused) = match hold {
-            Ok(hold) => (Some(hold), None),
-            Err(why) => (None, Some(why)),
+        let Placed { hold, file, header } = match photo {
+            Ok(placed) => placed,
+            Err(why) => return Ticket::new(metrics, None).end(why),
         };
-        let ticket = Ticket::new(metrics, hold);
-        match (refused, matte) {
-            (Some(why), _) => ticket.end(why),
-            (None, Some(matte)) => shadow.0.waiting.put(
-                Item {
-                    ticket,
-                    job,
-                    matte,
-                    file,
-                    header,
-                    offered: Instant::now(),
-                    interruptions: 0,
-                },
-                false,
-            ),
-            (None, None) => ticket.end(ShadowOutcome::Failed),
-        }
+        let ticket = Ticket::new(metrics, Some(hold));
+        let Some(matte) = matte else {
+            return ticket.end(ShadowOutcome::Failed);
+        };
+        let item = Item {
+            ticket,
+            job,
+            matte,
+            file,
+            header,
+            offered: Instant::now(),
+            interruptions: 0,
+        };
+        shadow.0.waiting.put(item, false);
     }
 }

@@ -42,6 +42,7 @@ fn size(width: u32, height: u32) -> Vec<u8> {
     )
 }
 
+#[derive(Clone)]
 struct Item {
     kind: &'static [u8; 4],
     data: Vec<u8>,
@@ -203,6 +204,24 @@ fn on(
                 &tiles(10_000),
                 &properties,
                 &[(b"dimg", 1, (2..=10_001).collect())],
+            ),
+        ),
+        attack(
+            "a grid of 2,500 tiles that are there",
+            unread,
+            file(
+                brand,
+                &[
+                    vec![Item {
+                        kind: b"grid",
+                        data: grid(50, 50, 8000, 6000),
+                        properties: &[],
+                    }],
+                    (0..2500).map(|_| item(vec![1])).collect(),
+                ]
+                .concat(),
+                &properties,
+                &[(b"dimg", 1, (2..=2501).collect())],
             ),
         ),
         attack(

@@ -62,6 +62,9 @@ impl ArmSettings {
     }
 }
 
+/// How the first line begins.
+const BEGINNING: &[u8] = br#"{"settings":"#;
+
 /// A line, as it is written.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -145,6 +148,15 @@ impl State {
                 .with_context(|| format!("cannot read {path}"))?;
             // The end of the file, or what a killed run left of its last line.
             if line.last() != Some(&b'\n') {
+                // What is somebody else's altogether is not cut off.
+                anyhow::ensure!(
+                    number > 0
+                        || line
+                            .iter()
+                            .zip(BEGINNING)
+                            .all(|(theirs, ours)| theirs == ours),
+                    "{path} is no state of a comparison: name another --report, which leaves it alone"
+                );
                 return Ok(());
             }
             number += 1;
@@ -363,5 +375,13 @@ mod tests {
             "{told}"
         );
         assert_eq!(std::fs::read(&file).unwrap(), b"my own notes\n");
+        // A file of one line without an end is no killed run's either.
+        for foreign in ["my own notes", "{\"set\":1}"] {
+            std::fs::write(&file, foreign).unwrap();
+            assert!(refused(header("three")).contains("another --report"));
+            assert_eq!(std::fs::read(&file).unwrap(), foreign.as_bytes());
+        }
+        std::fs::write(&file, b"{\"setti").unwrap();
+        drop(State::open(&report, header("three"), false).unwrap());
     }
 }

@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 use super::fields::Fields;
 use super::refusal::Refusal;
 use crate::error::{Code, Error};
-use crate::job::{ColourProfile, Depth, Format, Kind, Output};
+use crate::job::{ColourProfile, Depth, Fit, Format, Kind, Output};
 use crate::object::ObjectName;
 
 /// Names of the fields that every photo route knows.
@@ -184,12 +184,13 @@ pub fn check_of_effects(output: &Output) -> Result<(), Refusal> {
     let plain = *output.effective_kind() == Kind::Rgba
         && output.profile == ColourProfile::Srgb
         && output.depth == Depth::Eight
+        && output.background_fit == Fit::default()
         && output.shadow.is_none();
     if plain {
         return Ok(());
     }
     Err(refused(
-        "effects start from the plain cut-out: kind, background, background_file, profile, depth and shadow are for /remove-background",
+        "effects start from the plain cut-out: kind, background, background_file, background_fit, profile, depth and shadow are for /remove-background",
     ))
 }
 
@@ -276,6 +277,7 @@ mod tests {
         for query in [
             "kind=white",
             "background=%23102030",
+            "background_fit=cover",
             "shadow=soft",
             "profile=source",
             "depth=source",

@@ -106,12 +106,22 @@ fn is_wanted(tag: Tag, keep: KeepMetadata) -> bool {
                     Tag::ImageDescription | Tag::Make | Tag::Model | Tag::Software | Tag::DateTime
                 )
         }
-        // What describes the stored picture is not true of this one.
+        // What describes the stored picture is not true of this one, and a number of a camera or a photo is a
+        // person's.
         (_, Context::Exif) => {
             tag.description().is_some()
                 && !matches!(
                     tag,
                     Tag::MakerNote
+                        | Tag::SubjectArea
+                        | Tag::SubjectLocation
+                        | Tag::FocalPlaneXResolution
+                        | Tag::FocalPlaneYResolution
+                        | Tag::FocalPlaneResolutionUnit
+                        | Tag::CameraOwnerName
+                        | Tag::BodySerialNumber
+                        | Tag::LensSerialNumber
+                        | Tag::ImageUniqueID
                         | Tag::ColorSpace
                         | Tag::PixelXDimension
                         | Tag::PixelYDimension
@@ -167,6 +177,8 @@ mod tests {
             (Tag::DateTimeOriginal, 0, text("2026:11:29 20:00:00")),
             (Tag::MakerNote, 0, Value::Undefined(b"52.5 N".to_vec(), 0)),
             (Tag::PixelXDimension, 0, Value::Long(vec![4000])),
+            (Tag::SubjectArea, 0, Value::Short(vec![10, 20])),
+            (Tag::BodySerialNumber, 0, text("5512")),
             (Tag(Context::Exif, 0xfde8), 0, text("52.5 N, unknown")),
             (
                 Tag(Context::Tiff, 0x02bc),

@@ -99,6 +99,8 @@ pub(super) fn decode(bytes: &[u8], header: &Header, wanted: &Wanted) -> Result<K
     let max_alloc = match header.format {
         // Decodes row by row into our buffer, so that what it allocates is metadata.
         SourceFormat::Png => METADATA_BYTES,
+        // Only a frame apart from the picture is counted, and none may be larger than that (GIF89a, 20).
+        SourceFormat::Gif => 4 * header.pixels(),
         _ => header.decode_bytes(),
     };
     let mut decoder = open(bytes, header.format, max_alloc)?;

@@ -54,11 +54,16 @@ pub(super) fn decode(file: &HeifFile<'_>, id: ItemId, size: (u32, u32)) -> Resul
 fn frames(data: &[u8]) -> Option<usize> {
     const FRAME_HEADER: u8 = 3;
     const FRAME: u8 = 6;
+    // Where there is nothing that it repeats, the decoder takes it for a frame of its own.
+    const REDUNDANT_FRAME_HEADER: u8 = 7;
     let (mut at, mut frames) = (0, 0);
     while at < data.len() {
         let header = data[at];
         at += 1 + usize::from(header >> 2 & 1);
-        if matches!(header >> 3 & 15, FRAME_HEADER | FRAME) {
+        if matches!(
+            header >> 3 & 15,
+            FRAME_HEADER | FRAME | REDUNDANT_FRAME_HEADER
+        ) {
             frames += 1;
         }
         let mut size = data.len().checked_sub(at)? as u64;
@@ -159,6 +164,9 @@ mod tests {
         assert_eq!(frames(&one), Some(1));
         let two = [&one[..], &one[6..]].concat();
         assert_eq!(frames(&two), Some(2));
+        // A header that is called redundant, and a tile group, before the frame that is shown.
+        let hidden = [&one[..6], &[0x3a, 1, 1, 0x22, 1, 1], &one[6..]].concat();
+        assert_eq!(frames(&hidden), Some(2));
         // Without a size, to the end; with an extension; a size of two bytes.
         assert_eq!(frames(&[0x30, 1, 2, 3]), Some(1));
         assert_eq!(frames(&[0x36, 0, 1, 7, 0x1a, 0]), Some(2));

@@ -1,6 +1,8 @@
 //! What is to be shown of a HEIF file: the primary item, its tiles, its transparency, its colours, and
 //! how it is cropped and turned.
 
+use std::collections::HashSet;
+
 use heifer::heifer_isobmff::boxes::{ColorInfo, ConstructionMethod, Grid, Property};
 use heifer::heifer_isobmff::{HeifFile, ItemId};
 use image::metadata::Orientation;
@@ -16,6 +18,10 @@ const ALPHA: [&str; 2] = [
 
 /// Coded pictures are padded to whole blocks, of up to 64 pixels (HEVC) or 128 (AV1).
 pub(super) const PADDING: u32 = 128;
+
+/// Tiles of a grid. Samsung's photos of 200 megapixels have 768; each could be padded to much more than it shows, and
+/// has a decoder and its parameter sets of its own.
+const MAX_TILES: usize = 1024;
 
 /// Code points of ITU-T H.273.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +239,12 @@ impl Picture {
                 tiles.len()
             )));
         }
+        if tiles.len() > MAX_TILES {
+            return Err(Failure::unread("its grid has more than 1024 tiles"));
+        }
+        if tiles.iter().collect::<HashSet<_>>().len() < tiles.len() {
+            return Err(Failure::damaged("its grid has one tile more than once"));
+        }
         let first = *tiles.first().expect("a grid has a row and a column");
         let codec = codec_of(file.item(first)?.item_type.0)?;
         let tile = size_of(file, first, codec, limits)?;
@@ -354,10 +366,10 @@ fn check_lengths<'i>(
                 0 => whole as u64,
                 length => length,
             });
+            if named > 2 * whole as u64 {
+                return Err(Failure::damaged("its items overlap"));
+            }
         }
-    }
-    if named > 2 * whole as u64 {
-        return Err(Failure::damaged("its items overlap"));
     }
     Ok(())
 }
