@@ -254,6 +254,10 @@ impl Bits<'_> {
 
     /// A length or a distance: a prefix, and the rest in bits.
     fn distance(&mut self, prefix: usize) -> Option<u64> {
+        // A code of one symbol may name any of 256.
+        if prefix >= 40 {
+            return None;
+        }
         if prefix < 4 {
             return Some(prefix as u64 + 1);
         }
