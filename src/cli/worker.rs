@@ -28,6 +28,7 @@ use crate::pipeline::budget::Budget;
 use crate::pipeline::cutout::Cutter;
 use crate::pipeline::presence::Presence;
 use crate::shadow::Loaded;
+use crate::shadow::idle::is_loading;
 use crate::side::health::{Pulse, QueueStatus, StorageStatus};
 use crate::side::state::{ModelInfo, Phase, SideState};
 use crate::side::{routes, server};
@@ -336,9 +337,16 @@ impl WorkerCmd {
                 None => false,
             }
         };
-        let (_, shadow_runs, ()) = tokio::join!(idle, overshadowed, traces.finish());
+        // One that came too late for the start may still be loading.
+        let late = async {
+            let deadline = Instant::now() + patience;
+            while is_loading() && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let (_, shadow_runs, (), ()) = tokio::join!(idle, overshadowed, late, traces.finish());
         let busy = |engine: &Engine| engine.pulse().busy_for().is_some();
-        if shadow_runs || engines.iter().any(busy) {
+        if shadow_runs || is_loading() || engines.iter().any(busy) {
             end_at_last();
         }
         if let Some(inbox) = inbox {

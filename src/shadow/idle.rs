@@ -92,6 +92,7 @@ impl Idle {
         std::thread::Builder::new()
             .name(NAME.into())
             .spawn(move || {
+                let loading = Loading::begin();
                 let started = lower_priority()
                     .and_then(|()| own_pool())
                     .and_then(|pool| Ok((pool, load(&orders.session)?)));
@@ -100,6 +101,7 @@ impl Idle {
                         let stop = solo.stop().clone();
                         orders.presence.idle_here(move || stop.now());
                         if loaded.send(Ok(solo.info().clone())).is_ok() {
+                            drop(loading);
                             let worker = Worker {
                                 solo,
                                 orders,
@@ -237,6 +239,30 @@ impl Worker {
             return Ok(None);
         }
         Ok(Some((record::png(primary)?, record::png(shadow)?)))
+    }
+}
+
+/// Whether a network is being loaded: the runtime must not meet the end of the process in that either.
+static LOADING: AtomicBool = AtomicBool::new(false);
+
+/// Whether the thread is inside the runtime to load the network, although nobody may wait for it any more.
+pub fn is_loading() -> bool {
+    LOADING.load(Ordering::SeqCst)
+}
+
+/// Sets the sign for as long as it lives.
+struct Loading;
+
+impl Loading {
+    fn begin() -> Self {
+        LOADING.store(true, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        LOADING.store(false, Ordering::SeqCst);
     }
 }
 
