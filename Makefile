@@ -31,6 +31,7 @@ test: setup lint scripts-test ## Runs every check and the whole suite, emulators
 lint: setup ## Checks formatting, lints, licences, sources, advisories and alerting rules
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	cargo clippy --locked -- -D warnings
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
