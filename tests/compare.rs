@@ -6,7 +6,7 @@ mod harness;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use harness::{cutout, file, likeness, quick, run, told, wait_until};
+use harness::{cutout, file, likeness, names, number, quick, run, told, wait_until};
 use serde_json::Value;
 
 const SET: &str = "tests/fixtures/eval";
@@ -39,18 +39,6 @@ fn state(report: &Path) -> PathBuf {
 
 fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}", told(output));
-}
-
-fn number(value: &Value, path: &str) -> f64 {
-    let number = value.pointer(path).and_then(Value::as_f64);
-    number.unwrap_or_else(|| panic!("no number at {path}: {value:#}"))
-}
-
-fn names(list: &Value) -> Vec<&str> {
-    let list = list.as_array().unwrap();
-    list.iter()
-        .map(|one| one["name"].as_str().unwrap())
-        .collect()
 }
 
 #[test]

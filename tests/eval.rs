@@ -5,7 +5,7 @@ mod harness;
 
 use std::path::Path;
 
-use harness::{file, quick, run, told};
+use harness::{file, names, number, quick, run, told};
 use serde_json::Value;
 
 const SET: &str = "tests/fixtures/eval";
@@ -18,18 +18,6 @@ fn eval(args: &[&str]) -> (i32, Value, String) {
         .unwrap_or_else(|error| panic!("{error}: {}", told(&output)));
     let code = output.status.code().expect("no signal");
     (code, report, String::from_utf8(output.stderr).unwrap())
-}
-
-fn number(value: &Value, path: &str) -> f64 {
-    let number = value.pointer(path).and_then(Value::as_f64);
-    number.unwrap_or_else(|| panic!("no number at {path}: {value:#}"))
-}
-
-fn names(list: &Value) -> Vec<&str> {
-    let list = list.as_array().unwrap();
-    list.iter()
-        .map(|one| one["name"].as_str().unwrap())
-        .collect()
 }
 
 fn folders(root: &Path, names: [&str; 2]) -> [String; 2] {

@@ -65,6 +65,20 @@ pub fn told(output: &Output) -> String {
     )
 }
 
+/// The number at a JSON pointer.
+pub fn number(value: &Value, path: &str) -> f64 {
+    let number = value.pointer(path).and_then(Value::as_f64);
+    number.unwrap_or_else(|| panic!("no number at {path}: {value:#}"))
+}
+
+/// The `name` of each of a list.
+pub fn names(list: &Value) -> Vec<&str> {
+    let list = list.as_array().unwrap();
+    list.iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect()
+}
+
 /// Tries until it is so.
 pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
