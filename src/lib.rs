@@ -20,6 +20,8 @@ pub mod job;
 pub mod model;
 pub mod object;
 pub mod pipeline;
+#[cfg(test)]
+mod scripted;
 pub mod shadow;
 pub mod side;
 pub mod store;

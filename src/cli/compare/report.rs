@@ -218,6 +218,7 @@ impl ArmJson {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scripted::asks_nobody_and_makes_no_markup;
 
     #[test]
     fn a_file_name_cannot_become_markup_or_another_place() {
@@ -240,20 +241,7 @@ mod tests {
             ("report.css", STYLE),
             ("report.js", SCRIPT),
         ] {
-            let elsewhere = text.match_indices("//").filter(|(at, _)| {
-                let rest = &text[*at + 2..];
-                rest.starts_with(char::is_alphanumeric) && !rest.starts_with("www.w3.org/2000/svg")
-            });
-            assert_eq!(elsewhere.count(), 0, "{name} names another place");
-            for risky in [
-                "innerHTML",
-                "outerHTML",
-                "insertAdjacentHTML",
-                "eval(",
-                "document.write",
-            ] {
-                assert!(!text.contains(risky), "{name} has {risky}");
-            }
+            asks_nobody_and_makes_no_markup(name, text);
         }
         assert!(
             !PAGE.contains(" style="),
