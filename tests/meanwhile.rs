@@ -8,9 +8,10 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use harness::{PATIENCE, Worker, file, quick};
 use serde_json::{Value, json};
 use support::proxy::Seen;
@@ -24,12 +25,14 @@ const JOBS: &str = "cutout-jobs";
 const RESULTS: &str = "cutout-results";
 const DEAD: &str = "cutout-dead-letters";
 
+type Act = Box<dyn FnOnce(Arc<FakeGcs>) -> BoxFuture<'static, ()> + Send>;
+
 /// What somebody does when the worker first asks for this.
 struct Deed {
     method: &'static str,
     /// Part of path and query.
     target: String,
-    does: Box<dyn Fn(&FakeGcs) + Send>,
+    does: Act,
 }
 
 struct Site {
@@ -37,11 +40,6 @@ struct Site {
     gcs: Arc<FakeGcs>,
     deeds: Arc<Mutex<Vec<Deed>>>,
     proxy: Proxy,
-}
-
-/// Waits for a request of ours from within one of the worker's.
-fn now<T>(work: impl Future<Output = T>) -> T {
-    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work))
 }
 
 impl Site {
@@ -68,7 +66,7 @@ impl Site {
         }
         let deeds = Arc::<Mutex<Vec<Deed>>>::default();
         let (planned, server) = (deeds.clone(), gcs.clone());
-        let proxy = Proxy::start(gcs.endpoint(), move |seen| {
+        let proxy = Proxy::start_doing(gcs.endpoint(), move |seen| {
             let due = {
                 let mut planned = planned.lock().unwrap();
                 let due = planned.iter().position(|deed| {
@@ -76,12 +74,14 @@ impl Site {
                 });
                 due.map(|due| planned.remove(due))
             };
-            // Not under the lock: requests that come meanwhile would wait for it on the very threads
-            // that the deed needs.
-            if let Some(due) = due {
-                (due.does)(&server);
+            let server = server.clone();
+            async move {
+                if let Some(due) = due {
+                    (due.does)(server).await;
+                }
+                Fault::None
             }
-            Fault::None
+            .boxed()
         })
         .await;
         Self {
@@ -110,11 +110,11 @@ impl Site {
     }
 
     /// When the worker reads this photo, before it gets anything.
-    fn when_read(&self, key: &str, does: impl Fn(&FakeGcs) + Send + 'static) {
+    fn when_read(&self, key: &str, does: Act) {
         self.deeds.lock().unwrap().push(Deed {
             method: "GET",
             target: format!("{key}?alt=media"),
-            does: Box::new(does),
+            does,
         });
     }
 
@@ -132,26 +132,34 @@ impl Site {
     }
 }
 
-fn replaced(key: &'static str) -> impl Fn(&FakeGcs) + Send {
-    let other = std::fs::read(file("samples/coffee.jpg")).unwrap();
-    move |gcs| {
-        now(gcs.upload(UPLOADS, key, "image/jpeg", other.clone()));
-    }
+fn deleted(key: &'static str) -> Act {
+    Box::new(move |gcs| async move { gcs.delete(UPLOADS, key).await }.boxed())
 }
 
-fn taken(key: &'static str) -> impl Fn(&FakeGcs) + Send {
-    move |gcs| {
-        now(gcs.upload(PRINTS, key, "text/plain", "a stranger's"));
-    }
+fn replaced(key: &'static str) -> Act {
+    let other = std::fs::read(file("samples/coffee.jpg")).unwrap();
+    Box::new(move |gcs| {
+        async move {
+            gcs.upload(UPLOADS, key, "image/jpeg", other).await;
+        }
+        .boxed()
+    })
+}
+
+fn taken(key: &'static str) -> Act {
+    Box::new(move |gcs| {
+        async move {
+            gcs.upload(PRINTS, key, "text/plain", "a stranger's").await;
+        }
+        .boxed()
+    })
 }
 
 fn code(result: &Value) -> &str {
     result["error"]["code"].as_str().unwrap_or("none")
 }
 
-// The proxy asks what to do of one request at a time, and a deed asks the server: as many threads as
-// there may be requests, or all of them wait for the one that needs a thread.
-#[tokio::test(flavor = "multi_thread", worker_threads = 32)]
+#[tokio::test(flavor = "multi_thread")]
 async fn photos_change_and_destinations_are_taken_while_jobs_are_in_work() {
     let site = Site::start().await;
     let worker = site.worker();
@@ -161,7 +169,7 @@ async fn photos_change_and_destinations_are_taken_while_jobs_are_in_work() {
         let key = format!("{job}.jpg");
         generations.insert(job, site.photo(&key).await);
     }
-    site.when_read("deleted.jpg", |gcs| now(gcs.delete(UPLOADS, "deleted.jpg")));
+    site.when_read("deleted.jpg", deleted("deleted.jpg"));
     site.when_read("replaced.jpg", replaced("replaced.jpg"));
     site.when_read("pinned.jpg", replaced("pinned.jpg"));
     site.when_read("taken.jpg", taken("taken.cutout.png"));

@@ -7,7 +7,8 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tokio::task::JoinHandle;
 
 /// Larger than anything that a test sends.
@@ -50,8 +51,8 @@ pub struct Proxy {
     task: JoinHandle<()>,
 }
 
-/// Decides what happens to a request.
-type Faults = Box<dyn FnMut(&Seen) -> Fault + Send>;
+/// Decides what happens to a request, which waits for the answer and holds up no other.
+type Faults = Box<dyn FnMut(&Seen) -> BoxFuture<'static, Fault> + Send>;
 
 struct Shared {
     upstream: String,
@@ -69,7 +70,15 @@ impl Proxy {
         upstream: String,
         faults: impl FnMut(&Seen) -> Fault + Send + 'static,
     ) -> Self {
-        Self::launch(upstream, true, faults).await
+        Self::launch(upstream, true, at_once(faults)).await
+    }
+
+    /// The same, but something may be done before a request goes on.
+    pub async fn start_doing(
+        upstream: String,
+        faults: impl FnMut(&Seen) -> BoxFuture<'static, Fault> + Send + 'static,
+    ) -> Self {
+        Self::launch(upstream, true, Box::new(faults)).await
     }
 
     /// The same, but it forgets what it saw: for more requests than memory has room for.
@@ -77,14 +86,10 @@ impl Proxy {
         upstream: String,
         faults: impl FnMut(&Seen) -> Fault + Send + 'static,
     ) -> Self {
-        Self::launch(upstream, false, faults).await
+        Self::launch(upstream, false, at_once(faults)).await
     }
 
-    async fn launch(
-        upstream: String,
-        remember: bool,
-        faults: impl FnMut(&Seen) -> Fault + Send + 'static,
-    ) -> Self {
+    async fn launch(upstream: String, remember: bool, faults: Faults) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let shared = Arc::new(Shared {
@@ -92,7 +97,7 @@ impl Proxy {
             http: reqwest::Client::new(),
             host: host.clone(),
             remember,
-            faults: Mutex::new(Box::new(faults)),
+            faults: Mutex::new(faults),
             seen: Mutex::default(),
         });
         let app = axum::Router::new()
@@ -119,6 +124,10 @@ impl Drop for Proxy {
     }
 }
 
+fn at_once(mut faults: impl FnMut(&Seen) -> Fault + Send + 'static) -> Faults {
+    Box::new(move |seen| std::future::ready(faults(seen)).boxed())
+}
+
 async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let seen = Seen {
@@ -127,7 +136,8 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         headers: parts.headers,
         body: to_bytes(body, BODY_LIMIT).await.unwrap_or_default(),
     };
-    let fault = (shared.faults.lock().unwrap())(&seen);
+    let decision = (shared.faults.lock().unwrap())(&seen);
+    let fault = decision.await;
     if shared.remember {
         shared.seen.lock().unwrap().push(seen.clone());
     }
