@@ -10,9 +10,9 @@ drawn by the seed, so that neither always has the warmer machine. `total` of the
 from the worker's hands on the message to the durable output.
 
 Both workers are on the same machine, and the one's shadow would slow the other's jobs. So the worker that is not asked is
-stopped (SIGSTOP) while the other has its turn. After each job the worker goes on for `--gap` seconds: the shadow works
-then, and is perhaps under way when the next job comes, which is the case that could cost something. With `--gap 0` the
-shadow never has a moment; with one much longer than its run it is always done.
+stopped (SIGSTOP) while the other has its turn. After each job the worker goes on for a time of `--gap` seconds on
+average, drawn evenly from nothing to twice that: the shadow works then, and is done, has not begun or is under way when
+the next job comes, which is the case that could cost something. Both workers get the same time.
 
 `--together N` publishes N photos at once to each worker, as a burst.
 
@@ -186,8 +186,9 @@ def main():
         names = [f"photos/{number}.jpg" for number in range(args.jobs)]
         bursts = [names[at : at + args.together] for at in range(0, len(names), args.together)]
         for number, burst in enumerate(bursts):
+            gap = draw.uniform(0, 2 * args.gap)
             for worker in draw.sample([without, beside], 2):
-                took[worker].append(turn(worker, burst, args.gap))
+                took[worker].append(turn(worker, burst, gap))
             if number % 50 == 49:
                 print(f"{number + 1} of {len(bursts)} turns", file=sys.stderr)
         beside.go_on()
@@ -197,7 +198,7 @@ def main():
         without.end()
         counts = beside.end()
     flat = {worker: [one for burst in turns for one in burst] for worker, turns in took.items()}
-    print(f"{args.jobs} jobs, {args.together} at once, {args.gap} s between: {args.model}, shadow {args.shadow}")
+    print(f"{args.jobs} jobs, {args.together} at once, {args.gap} s between on average: {args.model} ({args.provider}), shadow {args.shadow}")
     print("milliseconds     mean      p50      p95")
     figures = {}
     for name, worker in (("without", without), ("with", beside)):
