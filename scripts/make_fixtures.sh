@@ -22,3 +22,4 @@ fi
 "$(tests/effects/environment.sh)/bin/python" tests/effects/reference.py
 tests/eval/make.sh
 "$(tests/foreground/environment.sh)/bin/python" tests/foreground/make.py
+"$(tests/eval/environment.sh)/bin/python" tests/refine/make.py

@@ -115,6 +115,9 @@ pub struct Output {
     #[serde(skip_serializing_if = "Clone::clone")]
     #[schemars(extend("default" = true))]
     pub decontaminate: bool,
+    /// Follow the photo's own edges where the photo is larger than the network's matte and that is unsure.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refine: bool,
     /// `srgb`, or `source` for the photo's own RGB profile. The file says which.
     #[serde(skip_serializing_if = "ColourProfile::is_default")]
     pub profile: ColourProfile,
@@ -147,6 +150,7 @@ impl Default for Output {
             reverse: false,
             background_fit: Fit::Stretch,
             decontaminate: true,
+            refine: false,
             profile: ColourProfile::Srgb,
             depth: Depth::Eight,
             keep_metadata: KeepMetadata::None,
@@ -1024,6 +1028,7 @@ mod tests {
             "reverse",
             "background_fit",
             "decontaminate",
+            "refine",
             "profile",
             "depth",
             "keep_metadata",
@@ -1042,6 +1047,7 @@ mod tests {
         };
         assert_ne!(with(|o| o.reverse = true), key);
         assert_ne!(with(|o| o.background_fit = Fit::Cover), key);
+        assert_ne!(with(|o| o.refine = true), key);
         assert_ne!(with(|o| o.profile = ColourProfile::Source), key);
         assert_ne!(with(|o| o.depth = Depth::Source), key);
         assert_ne!(with(|o| o.keep_metadata = KeepMetadata::Exif), key);

@@ -20,6 +20,8 @@ struct Case {
     flags: Vec<String>,
     /// Fields of a form.
     fields: Vec<(&'static str, String)>,
+    /// The photo's name.
+    photo: &'static str,
     /// Whether there is a picture behind the subject, which each door names in its own way.
     backdrop: bool,
 }
@@ -31,6 +33,7 @@ fn case(name: &'static str, value: Value, more: &[(&'static str, Value)]) -> Cas
         json: json!({}),
         flags: Vec::new(),
         fields: Vec::new(),
+        photo: "subject.png",
         backdrop: false,
     };
     for (name, value) in more.iter().cloned().chain([(name, value)]) {
@@ -59,6 +62,11 @@ fn case(name: &'static str, value: Value, more: &[(&'static str, Value)]) -> Cas
 fn cases() -> Vec<Case> {
     let plain = |name, value| case(name, value, &[]);
     let cropped = || ("crop", Value::Bool(true));
+    // Larger than the network's matte.
+    let of_large = |case| Case {
+        photo: "large.png",
+        ..case
+    };
     let mut background = plain("background", json!("#102030"));
     // The command line has `--kind` alone.
     background.flags = vec!["--kind=color:#102030".into()];
@@ -67,6 +75,7 @@ fn cases() -> Vec<Case> {
         json: json!({}),
         flags: Vec::new(),
         fields: Vec::new(),
+        photo: "subject.png",
         backdrop: true,
     };
     let mut covering = plain("background_fit", json!("cover"));
@@ -104,6 +113,8 @@ fn cases() -> Vec<Case> {
         plain("threshold", json!(0.5)),
         plain("reverse", json!(true)),
         plain("decontaminate", json!(false)),
+        of_large(plain("dpi", json!(300))),
+        of_large(plain("refine", json!(true))),
         plain("profile", json!("source")),
         case("profile", json!("source"), &[("format", json!("webp"))]),
         plain("depth", json!("source")),
@@ -184,6 +195,9 @@ fn worker(root: &Path) -> Worker {
         let from = file("tests/fixtures/colour").join(name);
         std::fs::copy(from, root.join("photos").join(name)).unwrap();
     }
+    let large = image::open(file("tests/fixtures/colour/subject.png")).unwrap();
+    let large = large.resize_exact(144, 108, image::imageops::FilterType::CatmullRom);
+    large.save(root.join("photos/large.png")).unwrap();
     let mut command = quick();
     command
         .args(["worker", "--ingress", "local", "--root"])
@@ -241,7 +255,6 @@ fn every_option_is_at_every_door_and_makes_the_same_file_there() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
     let worker = worker(root);
-    let photo = std::fs::read(root.join("photos/subject.png")).unwrap();
     let name = |door: &str, i: usize, case: &Case| format!("{door}/{i}.{}", case.extension());
 
     let jobs: String = cases
@@ -253,7 +266,7 @@ fn every_option_is_at_every_door_and_makes_the_same_file_there() {
                 output["kind"] = json!("image:photos/backdrop.png");
             }
             let job = json!({
-                "source": "photos/subject.png",
+                "source": format!("photos/{}", case.photo),
                 "destination": name("json", i, case),
                 "output": output,
             });
@@ -267,14 +280,18 @@ fn every_option_is_at_every_door_and_makes_the_same_file_there() {
     let removed = root.join("remove");
     in_parallel(&cases, |i, case| {
         let mut flags = publish(root);
-        flags.args(&case.flags).arg("photos/subject.png");
+        flags
+            .args(&case.flags)
+            .arg(format!("photos/{}", case.photo));
         if case.backdrop {
             flags.args(["--kind", "image:photos/backdrop.png"]);
         }
         done(flags.args(["--destination", &name("publish", i, case)]));
 
         let mut remove = quick();
-        remove.arg("remove").arg(root.join("photos/subject.png"));
+        remove
+            .arg("remove")
+            .arg(root.join("photos").join(case.photo));
         remove.args(&case.flags);
         if case.backdrop {
             remove
@@ -311,6 +328,7 @@ fn every_option_is_at_every_door_and_makes_the_same_file_there() {
             json == written("remove"),
             "{told}: remove makes another file"
         );
+        let photo = std::fs::read(root.join("photos").join(case.photo)).unwrap();
         // Twice: the second time it may come out of the cache.
         for _ in 0..2 {
             let (status, answer) = over_http(&worker, "", form(&photo, case));

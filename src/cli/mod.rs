@@ -345,6 +345,10 @@ struct OutputArgs {
     #[arg(long)]
     no_decontaminate: bool,
 
+    /// Follow the photo's own edges where it is larger than the network's matte and that is unsure
+    #[arg(long)]
+    refine: bool,
+
     /// Colours of the file: srgb, or source for the photo's own RGB profile; tagged either way
     #[arg(long, default_value = "srgb", value_name = "PROFILE")]
     profile: ColourProfile,
@@ -398,6 +402,7 @@ impl OutputArgs {
             reverse: self.reverse,
             background_fit: self.background_fit,
             decontaminate: !self.no_decontaminate,
+            refine: self.refine,
             profile: self.profile,
             depth: self.depth,
             keep_metadata: self.keep_metadata,

@@ -13,6 +13,7 @@ use super::decode::{self, Carried, Header, Limits, Photo, SourceFormat, Wanted};
 use super::encode::{self, Encoded};
 use super::presence::{Presence, Present};
 use super::quality::{self, Bounds};
+use super::refine::{self, FullSize};
 use super::{compose, effects, matte, preprocess};
 use crate::crash::crash_point;
 use crate::effect::{Effect, EffectParams};
@@ -161,7 +162,13 @@ impl Cutter {
         let header = self.sniff(&file.bytes, spent)?;
         let (format, pixels) = (header.format, header.pixels());
         let (width, height) = header.upright_size();
-        let mut needed = self.engine.info().manifest.tensor_bytes()
+        let manifest = &self.engine.info().manifest;
+        let refining = match output.refine {
+            true => refine::working_bytes(manifest.tensor_pixels()),
+            false => 0,
+        };
+        let mut needed = manifest.tensor_bytes()
+            + refining
             + header.decode_bytes()
             + header.keeping_bytes(&Wanted::of(output))
             + compose::extra_bytes(width, height, output)
@@ -240,13 +247,10 @@ impl Cutter {
             let mut matte = inference.matte;
             matte::finish(&mut matte, &manifest.output)?;
             let numbers = quality::measure(&matte);
-            let (width, height) = (kept.photo.width, kept.photo.height);
-            let resize = manifest.output.resize;
-            let alpha = matte::to_full_size(&matte, width, height, resize, &output);
-            let deep = kept
-                .deep
-                .is_some()
-                .then(|| matte::to_full_size_deep(&matte, width, height, resize, &output));
+            let full = FullSize::new(&matte, &kept.photo, manifest.output.resize, &output);
+            let alpha = full.bytes();
+            let deep = kept.deep.is_some().then(|| full.deep());
+            drop(full);
             let background = match background {
                 Some((file, header)) => {
                     Some(decode::decode(&file.bytes, &header, &limits).map_err(of_background)?)

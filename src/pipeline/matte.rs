@@ -163,17 +163,17 @@ fn spread<T: Copy + Default + Send>(
 
 /// Rows that one task answers for. The first of them spreads rows of the matte that the band before
 /// has spread too: with 32, a tenth more of them for a matte a third as high as the photo.
-const BAND: usize = 32;
+pub(super) const BAND: usize = 32;
 
 /// How values times 255 become bytes.
-struct Bytes {
+pub(super) struct Bytes {
     threshold: Option<f32>,
     reverse: bool,
     rounding: f32,
 }
 
 impl Bytes {
-    fn of_job(resize: MatteResize, output: &Output) -> Self {
+    pub(super) fn of_job(resize: MatteResize, output: &Output) -> Self {
         let rounding = match (resize, output.effective_kind()) {
             (MatteResize::BilinearAlignCorners, Kind::Rgba | Kind::Mask) => SLACK,
             _ => 0.5 - SLACK,
@@ -185,13 +185,13 @@ impl Bytes {
         }
     }
 
-    fn of(&self, values: [f32x4; 4]) -> [u8; LANES] {
+    pub(super) fn of(&self, values: [f32x4; 4]) -> [u8; LANES] {
         let whole = values
             .map(|value| (self.decided(value) + f32x4::splat(self.rounding)).fast_trunc_int());
         vector::clamped(whole)
     }
 
-    fn deep(&self, values: [f32x4; 4]) -> [u16; LANES] {
+    pub(super) fn deep(&self, values: [f32x4; 4]) -> [u16; LANES] {
         let values = values.map(|value| self.decided(value).to_array());
         // 255 × 257 = 65535.
         std::array::from_fn(|lane| (values[lane / 4][lane % 4] * 257.0 + 0.5) as u16)
@@ -214,7 +214,7 @@ impl Bytes {
 
 /// Rows of the matte at the photo's width. Each is spread once, and used for as many rows as the matte
 /// is enlarged by.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     matte: &'a Matte,
     columns: &'a Taps,
     rows: &'a Taps,
@@ -225,7 +225,7 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn new(matte: &'a Matte, columns: &'a Taps, rows: &'a Taps) -> Self {
+    pub(super) fn new(matte: &'a Matte, columns: &'a Taps, rows: &'a Taps) -> Self {
         let row = vec![f32x4::ZERO; columns.first.len().div_ceil(LANES) * 4];
         Self {
             matte,
@@ -243,6 +243,14 @@ impl<'a> Window<'a> {
         levels: impl Fn([f32x4; 4]) -> [T; LANES],
         out: &mut [T],
     ) {
+        let sums = self.row(y, 255.0);
+        for (out, &sums) in out.chunks_mut(LANES).zip(sums.as_chunks::<4>().0) {
+            out.copy_from_slice(&levels(sums)[..out.len()]);
+        }
+    }
+
+    /// One row at the photo's size, times `scale`, in whole vectors of [`LANES`] values.
+    pub(super) fn row(&mut self, y: usize, scale: f32) -> &[f32x4] {
         let (first, weights) = self.rows.at(y);
         let stride = self.matte.width as usize;
         self.sums.fill(f32x4::ZERO);
@@ -253,21 +261,19 @@ impl<'a> Window<'a> {
                 self.columns.spread(source, spread);
                 *held = Some(row);
             }
-            // The scale to bytes is folded in here, once for each row.
-            let weight = f32x4::splat(weight * 255.0);
+            // The scale is folded in here, once for each row.
+            let weight = f32x4::splat(weight * scale);
             for (sum, &values) in self.sums.iter_mut().zip(&*spread) {
                 *sum += values * weight;
             }
         }
-        for (out, &sums) in out.chunks_mut(LANES).zip(self.sums.as_chunks::<4>().0) {
-            out.copy_from_slice(&levels(sums)[..out.len()]);
-        }
+        &self.sums
     }
 }
 
 /// For each target position: the first source position, and the weights from there on. All
 /// targets have the same number of weights, so that the inner loop has no surprises.
-struct Taps {
+pub(super) struct Taps {
     first: Vec<u32>,
     weights: Vec<f32>,
     width: usize,
@@ -276,7 +282,7 @@ struct Taps {
 impl Taps {
     /// Pillow's triangle filter (`precompute_coeffs` in its Resample.c): as wide as the step
     /// when shrinking, two taps when growing.
-    fn half_pixel(source: u32, target: u32) -> Self {
+    pub(super) fn half_pixel(source: u32, target: u32) -> Self {
         let scale = f64::from(source) / f64::from(target.max(1));
         let support = scale.max(1.0);
         let reached = if scale > 1.0 {

@@ -49,6 +49,7 @@ mod pillow;
 pub mod preprocess;
 pub mod presence;
 pub mod quality;
+pub mod refine;
 
 mod resample;
 mod vector;

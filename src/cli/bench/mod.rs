@@ -119,12 +119,17 @@ struct Passes {
     /// Leave the photo's own colours in the subject's edge
     #[arg(long)]
     no_decontaminate: bool,
+
+    /// Follow the photo's own edges where it is larger than the network's matte
+    #[arg(long)]
+    refine: bool,
 }
 
 impl Passes {
     fn output(&self) -> Output {
         Output {
             decontaminate: !self.no_decontaminate,
+            refine: self.refine,
             ..Output::default()
         }
     }

@@ -12,8 +12,9 @@ use crate::job::{ColourProfile, Depth, Fit, Format, Kind, Output};
 use crate::object::ObjectName;
 
 /// Names of the fields that every photo route knows.
-pub const OF_ALL: [&str; 9] = [
+pub const OF_ALL: [&str; 10] = [
     "decontaminate",
+    "refine",
     "size",
     "upscale",
     "crop",
@@ -50,6 +51,8 @@ pub struct Look {
     use_cache: Option<bool>,
     /// true by default: the old background's colour is taken out of the edge
     decontaminate: Option<bool>,
+    /// Whether alpha follows the photo's own edges where the photo is larger than the network's matte
+    refine: Option<bool>,
     /// Longest side in pixels, or `WxH` as a box to fit into
     size: Option<String>,
     /// Whether `size` may enlarge too
@@ -114,6 +117,7 @@ impl Fields {
             reverse: self.flag("reverse", default.reverse)?,
             background_fit: self.parsed("background_fit")?.unwrap_or_default(),
             decontaminate: self.flag("decontaminate", default.decontaminate)?,
+            refine: self.flag("refine", default.refine)?,
             profile: self.parsed("profile")?.unwrap_or_default(),
             depth: self.parsed("depth")?.unwrap_or_default(),
             keep_metadata: self.parsed("keep_metadata")?.unwrap_or_default(),

@@ -54,6 +54,8 @@ pub struct PhotoForm {
     use_cache: Option<bool>,
     /// Whether the old background's colour is taken out of the subject's edge; true by default.
     decontaminate: Option<bool>,
+    /// Whether alpha follows the photo's own edges where the photo is larger than the network's matte.
+    refine: Option<bool>,
     /// Longest side in pixels, or `WxH` as a box to fit into.
     size: Option<String>,
     /// Whether `size` may enlarge too.

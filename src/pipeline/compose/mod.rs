@@ -290,7 +290,7 @@ pub fn largest_size(width: u32, height: u32, output: &Output) -> (u32, u32) {
 }
 
 /// Whether the source has pixels that are not opaque. Many have alpha and make no use of it.
-fn is_transparent(photo: &Photo) -> bool {
+pub(super) fn is_transparent(photo: &Photo) -> bool {
     let alpha = photo.alpha.as_deref().unwrap_or_default();
     alpha.iter().any(|&a| a < u8::MAX)
 }
