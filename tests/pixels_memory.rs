@@ -8,7 +8,8 @@ use cutout::engine::tensor::Matte;
 use cutout::job::{ColourProfile, Depth, Fit, Kind, Output, Padding, Shadow, Size};
 use cutout::model::manifest::{InputSpec, Layout as TensorLayout, MatteResize, Resize};
 use cutout::pipeline::decode::{Limits, Wanted, decode, decode_keeping, sniff};
-use cutout::pipeline::{compose, encode, foreground, matte, preprocess};
+use cutout::pipeline::refine::{self, FullSize};
+use cutout::pipeline::{compose, encode, foreground, preprocess};
 use image::{DynamicImage, ImageFormat, RgbImage};
 
 #[path = "support/memory.rs"]
@@ -29,12 +30,10 @@ fn walk(bytes: &[u8], output: &Output, matte: &Matte) -> encode::Encoded {
     };
     kept.in_srgb(|photo| preprocess::to_tensor(photo, &input, &resize))
         .unwrap();
-    let (width, height, bilinear) = (kept.photo.width, kept.photo.height, MatteResize::Bilinear);
-    let alpha = matte::to_full_size(matte, width, height, bilinear, output);
-    let deep = kept
-        .deep
-        .is_some()
-        .then(|| matte::to_full_size_deep(matte, width, height, bilinear, output));
+    let full = FullSize::new(matte, &kept.photo, MatteResize::Bilinear, output);
+    let alpha = full.bytes();
+    let deep = kept.deep.is_some().then(|| full.deep());
+    drop(full);
     // The same picture serves as its own background.
     let background = is_image(output).then(|| decode(bytes, &header, &limits).unwrap());
     let carried = kept.carried.clone();
@@ -167,8 +166,13 @@ fn no_job_allocates_more_than_its_header_announced() {
     let takes_what_is_announced = |name: &str, bytes: &[u8], output: &Output, matte: &Matte| {
         let header = sniff(bytes, &Limits::default()).unwrap();
         let pictures = if is_image(output) { 2 } else { 1 };
+        let refining = match output.refine {
+            true => refine::working_bytes(matte.values.len() as u64),
+            false => 0,
+        };
         let announced = pictures * header.decode_bytes()
             + header.keeping_bytes(&Wanted::of(output))
+            + refining
             + compose::extra_bytes(header.width, header.height, output);
         let (_, peak) = memory::peak_of(|| walk(bytes, output, matte));
         println!(
@@ -185,6 +189,17 @@ fn no_job_allocates_more_than_its_header_announced() {
     for output in [&whole, &white, &blur] {
         takes_what_is_announced("soft", &files[0].1, output, &soft);
     }
+    // As large as a network's, and nowhere sure.
+    let unsure = Matte {
+        width: 1024,
+        height: 1024,
+        values: vec![0.5; 1 << 20],
+    };
+    let refined = Output {
+        refine: true,
+        ..Output::default()
+    };
+    takes_what_is_announced("refined", &files[0].1, &refined, &unsure);
     // A sharp shadow has a block for each pixel, which is most.
     let sharp = "x=9,blur=0".parse::<Shadow>().ok();
     let shadow = Output {
