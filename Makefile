@@ -99,6 +99,7 @@ pictures: ## Makes the README's pictures again, with the program
 pictures-edges: ## Makes the pictures of docs/quality.md again, with the program
 	$(SETUP) runtime
 	cargo build --release --locked
+	"$$(tests/eval/environment.sh)/bin/python" scripts/make_large_set.py target/large
 	"$$(tests/foreground/environment.sh)/bin/python" scripts/edge_pictures.py
 
 parity: ## Makes the parity fixture again with transparent-background, compares exported graphs with PyTorch and the worker with both (6 GB of Python, minutes)

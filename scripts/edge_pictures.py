@@ -4,7 +4,8 @@
     make pictures-edges
 
 The built program cuts each sample out twice, with and without `--no-decontaminate`; here the cut-outs are
-put on three colours, and their edges enlarged.
+put on three colours, and their edges enlarged. And `refine.png`: parts of drawn photos of 8 megapixels
+(scripts/make_large_set.py, target/large) with their masks, with and without `--refine`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ CROPS = {
     # name: (left, top, width, height, how many times enlarged)
     "cat": (320, 10, 80, 70, 3),
     "astronaut": (150, 10, 80, 70, 3),
+}
+LARGE = ROOT / "target" / "large"
+LARGE_CROPS = {
+    "dandelion": (900, 500, 260, 220, 1),
+    "wheel": (1500, 900, 260, 220, 1),
+    "horse": (700, 1500, 260, 220, 1),
 }
 GAP = 6
 LABEL = 14
@@ -69,7 +76,38 @@ def sheet(rows: dict[str, list[np.ndarray]], crop: tuple[int, int, int, int, int
     return paper
 
 
+def grey(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("L"))[..., None].repeat(3, 2).astype(float)
+
+
+def refined() -> None:
+    rows: dict[str, list[Image.Image]] = {}
+    for name, crop in LARGE_CROPS.items():
+        source = LARGE / "images" / f"{name}.jpg"
+        plain, better = (cut(source, "--kind", "mask", *flags)[..., :3].astype(float) for flags in ([], ["--refine"]))
+        seen = np.asarray(Image.open(source).convert("RGB")).astype(float)
+        columns = {"photo": seen, "enlarged": plain, "refined": better, "true": grey(LARGE / "masks" / f"{name}.png")}
+        for column, picture in columns.items():
+            rows.setdefault(column, []).append(enlarged(picture, crop))
+    width, height = rows["photo"][0].size
+    paper = Image.new("RGB", (4 * (width + GAP) - GAP, LABEL + len(LARGE_CROPS) * (height + GAP) - GAP), (255, 255, 255))
+    draw = ImageDraw.Draw(paper)
+    for column, (name, tiles) in enumerate(rows.items()):
+        left = column * (width + GAP)
+        draw.text((left + 2, 0), name, fill=(32, 32, 32))
+        for row, tile in enumerate(tiles):
+            paper.paste(tile, (left, LABEL + row * (height + GAP)))
+    save(paper, "refine")
+
+
+def save(picture: Image.Image, name: str) -> None:
+    path = IMAGES / f"{name}.png"
+    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size >> 10} KiB")
+
+
 def main() -> None:
+    refined()
     for name, crop in CROPS.items():
         source = ROOT / "samples" / f"{name}.jpg"
         seen = np.asarray(Image.open(source).convert("RGB")).astype(float)
@@ -86,10 +124,7 @@ def main() -> None:
                 on(after[..., :3], alpha, colour) for colour in COLOURS.values()
             ],
         }
-        picture = sheet(rows, crop)
-        path = IMAGES / f"edges-{name}.png"
-        picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-        print(f"{path.relative_to(ROOT)}: {path.stat().st_size >> 10} KiB")
+        save(sheet(rows, crop), f"edges-{name}")
 
 
 if __name__ == "__main__":
