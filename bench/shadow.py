@@ -17,7 +17,8 @@ the next job comes, which is the case that could cost something. Both workers ge
 `--together N` publishes N photos at once to each worker, as a burst.
 
 Printed: mean, p50 and p95 of either, the paired difference with its 95 % interval (bootstrap over turns, 10,000
-samples), and what became of the shadow's photos.
+samples), the means by stage with the intervals of their differences, and what became of the shadow's photos. Ctrl-C (SIGINT) ends the run after the turn it is in, and what was
+found until then is printed.
 """
 
 import argparse
@@ -76,7 +77,9 @@ class Worker:
         (self.root / "photos").mkdir(parents=True)
         self.local = ["--ingress", "local", "--root", str(self.root)]
         command = [args.cutout, "worker", *self.local, "--host", "127.0.0.1", "--port", "0", *more]
-        self.process = subprocess.Popen(command, env=environment(args), stderr=subprocess.PIPE, text=True)
+        # In a session of its own, so that Ctrl-C is for this program alone.
+        apart = {"start_new_session": True}
+        self.process = subprocess.Popen(command, env=environment(args), stderr=subprocess.PIPE, text=True, **apart)
         for line in self.process.stderr:
             entry = json.loads(line)
             if entry["message"] == "the side port answers":
@@ -92,7 +95,7 @@ class Worker:
 
     def publish(self, names):
         command = [self.args.cutout, "publish", *self.local, *names]
-        subprocess.run(command, env=environment(self.args), check=True, capture_output=True)
+        subprocess.run(command, env=environment(self.args), check=True, capture_output=True, start_new_session=True)
 
     def answers(self, count):
         """The next results, and the wait for them."""
@@ -131,14 +134,14 @@ class Worker:
 
 
 def turn(worker, names, gap):
-    """Milliseconds of each job, by its photo; then the worker has `gap` seconds to itself."""
+    """Each job's milliseconds by stage; then the worker has `gap` seconds to itself."""
     worker.go_on()
     worker.publish(names)
     took = {}
     for result in worker.answers(len(names)):
         if result["status"] != "done":
             sys.exit(f"a job ended as {result['status']}: {result.get('error')}")
-        took[result["source"].split("#")[0]] = result["timings_ms"]["total"]
+        took[result["source"].split("#")[0]] = result["timings_ms"]
     time.sleep(gap)
     worker.stop()
     return [took[name] for name in names]
@@ -184,11 +187,15 @@ def main():
         beside.stop()
         took = {without: [], beside: []}
         names = [f"photos/{number}.jpg" for number in range(args.jobs)]
+        stopped = threading.Event()
+        signal.signal(signal.SIGINT, lambda *_: stopped.set())
         bursts = [names[at : at + args.together] for at in range(0, len(names), args.together)]
         for number, burst in enumerate(bursts):
             gap = draw.uniform(0, 2 * args.gap)
             for worker in draw.sample([without, beside], 2):
                 took[worker].append(turn(worker, burst, gap))
+            if stopped.is_set():
+                break
             if number % 50 == 49:
                 print(f"{number + 1} of {len(bursts)} turns", file=sys.stderr)
         beside.go_on()
@@ -197,8 +204,9 @@ def main():
         seconds = beside.metric("cutout_shadow_run_seconds_sum")
         without.end()
         counts = beside.end()
-    flat = {worker: [one for burst in turns for one in burst] for worker, turns in took.items()}
-    print(f"{args.jobs} jobs, {args.together} at once, {args.gap} s between on average: {args.model} ({args.provider}), shadow {args.shadow}")
+    staged = {worker: [job for burst in turns for job in burst] for worker, turns in took.items()}
+    flat = {worker: [job["total"] for job in jobs] for worker, jobs in staged.items()}
+    print(f"{len(flat[without])} jobs, {args.together} at once, {args.gap} s between on average: {args.model} ({args.provider}), shadow {args.shadow}")
     print("milliseconds     mean      p50      p95")
     figures = {}
     for name, worker in (("without", without), ("with", beside)):
@@ -207,12 +215,17 @@ def main():
         print(f"{name:12}" + "".join(f"{value:9.1f}" for value in figures[name]))
     # Jobs of one burst hang together, so it is turns that are drawn.
     differences = [
-        statistics.fmean(b) - statistics.fmean(a) for a, b in zip(took[without], took[beside], strict=True)
+        statistics.fmean(job["total"] for job in b) - statistics.fmean(job["total"] for job in a)
+        for a, b in zip(took[without], took[beside], strict=True)
     ]
     found = [statistics.fmean(differences), *interval(differences, draw)]
     percent = [100 * value / figures["without"][0] for value in found]
     print("with less without, paired: {:+.1f} ms ({:+.1f} to {:+.1f}),".format(*found), end=" ")
     print("{:+.2f} % ({:+.2f} to {:+.2f})".format(*percent))
+    for stage in staged[without][0]:
+        a, b = ([job[stage] for job in staged[worker]] for worker in (without, beside))
+        apart = interval([y - x for x, y in zip(a, b, strict=True)], draw, 2000)
+        print(f"{stage:12}{statistics.fmean(a):9.1f}{statistics.fmean(b):9.1f}   {apart[0]:+.1f} to {apart[1]:+.1f}")
     print(f"median of the differences: {statistics.median(differences):+.1f} ms")
     print(f"the shadow: {counts}; it gave way {interruptions:.0f} times; {seconds / max(runs, 1):.2f} s a run")
     if args.json:

@@ -468,6 +468,88 @@ PUSH = [
     ),
 ]
 
+MATTES = [
+    lines(
+        "Subject's share of the picture",
+        "Quantiles over the mattes made. **Do:** a step without a deployment is a change of the photos that are sent; with one, of "
+        "the network.",
+        quantiles("cutout_matte_coverage_ratio"),
+        unit="percentunit",
+    ),
+    lines(
+        "Uncertain share of the picture",
+        "Pixels with an alpha between 0.1 and 0.9. **Do:** where it rises, look at the copies for review; another network may "
+        "know such photos better.",
+        quantiles("cutout_matte_uncertain_ratio"),
+        unit="percentunit",
+    ),
+    lines(
+        "To be looked at, by reason",
+        "Mattes a second that passed a bound of `--review-…`; one may have several reasons. **Do:** look at the copies under the "
+        "review prefix, and set the bounds so that they are worth a look.",
+        [query("sum by (reason) (rate(cutout_reviews_total{@}[$__rate_interval]))", "{{reason}}")],
+        unit="suffix: mattes/s",
+        stacked="normal",
+    ),
+]
+
+NETWORKS = [
+    lines(
+        "Shadow and network apart",
+        "Mean difference of the two mattes, 0 to 1; only with `--shadow-model`. **Do:** look at the records of the photos at the "
+        "upper end, which have both mattes.",
+        quantiles("cutout_shadow_difference_ratio", '@,measure="mean"'),
+        unit="percentunit",
+    ),
+    lines(
+        "Shadows, by what became of them",
+        "Chosen jobs, within an hour. **Do:** `dropped_large` needs more `--shadow-memory`; many `interrupted` or `dropped_full` mean "
+        "that the worker is hardly ever idle: lower `--shadow-share`.",
+        [query("sum by (outcome) (increase(cutout_shadow_runs_total{@}[1h])) > 0", "{{outcome}}")],
+        stacked="normal",
+        colors={"done": GREEN, "failed": RED, "not_stored": RED, "interrupted": ORANGE},
+    ),
+    lines(
+        "Shadows that are loaded",
+        "Workers whose shadow takes photos. **Do:** where it is less than the workers that are told to have one, their logs say "
+        "why it did not load.",
+        [query("sum(cutout_shadow_up{@})", "workers")],
+        unit="suffix: workers",
+    ),
+    lines(
+        "Jobs, by arm",
+        "Jobs a second that ended, by arm; only with `--ab-arm`. **Do:** shares other than the configured ones mean few keys with many "
+        "jobs each.",
+        [query(f"sum by (arm) (rate(cutout_arm_jobs_total{{@,{FINAL}}}[$__rate_interval]))", "{{arm}}")],
+        unit="suffix: jobs/s",
+        stacked="normal",
+    ),
+    lines(
+        "Time of a job, p95 by arm",
+        "From the worker's hands on the message to the durable output. **Do:** nothing by itself; decide before you look how many jobs it "
+        "takes.",
+        [
+            query(
+                "histogram_quantile(0.95, sum by (arm, le) (rate(cutout_arm_job_seconds_bucket{@}[$__rate_interval])))",
+                "{{arm}}",
+            )
+        ],
+        unit="s",
+    ),
+    lines(
+        "To be looked at, by arm",
+        "Share of an arm's done jobs whose verdict is `review`, within an hour. **Do:** as with the times.",
+        [
+            query(
+                "sum by (arm) (increase(cutout_arm_reviews_total{@}[1h])) "
+                '/ (sum by (arm) (increase(cutout_arm_jobs_total{@,outcome="done"}[1h])) > 0)',
+                "{{arm}}",
+            )
+        ],
+        unit="percentunit",
+    ),
+]
+
 RUNS = [
     table(
         "Builds",
@@ -494,6 +576,8 @@ ROWS = [
     ("Queue and store", QUEUE, False),
     ("HTTP API", HTTP, True),
     ("Push", PUSH, True),
+    ("Are the mattes as ever?", MATTES, True),
+    ("Other networks: shadow and A/B", NETWORKS, True),
     ("Starts", START, True),
     ("What is running", RUNS, True),
 ]

@@ -115,7 +115,8 @@ pub struct Output {
     #[serde(skip_serializing_if = "Clone::clone")]
     #[schemars(extend("default" = true))]
     pub decontaminate: bool,
-    /// Follow the photo's own edges where the photo is larger than the network's matte and that is unsure.
+    /// Let alpha follow the photo's own edges where the network's matte is unsure and much smaller than the photo.
+    /// Photos with transparency of their own are left as they are.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub refine: bool,
     /// `srgb`, or `source` for the photo's own RGB profile. The file says which.

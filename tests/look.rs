@@ -115,6 +115,7 @@ fn cases() -> Vec<Case> {
         plain("decontaminate", json!(false)),
         of_large(plain("dpi", json!(300))),
         of_large(plain("refine", json!(true))),
+        of_large(case("refine", json!(true), &[("depth", json!("source"))])),
         plain("profile", json!("source")),
         case("profile", json!("source"), &[("format", json!("webp"))]),
         plain("depth", json!("source")),

@@ -7,7 +7,7 @@ use std::io::Cursor;
 use cutout::engine::tensor::Matte;
 use cutout::job::{ColourProfile, Depth, Fit, Kind, Output, Padding, Shadow, Size};
 use cutout::model::manifest::{InputSpec, Layout as TensorLayout, MatteResize, Resize};
-use cutout::pipeline::decode::{Limits, Wanted, decode, decode_keeping, sniff};
+use cutout::pipeline::decode::{Limits, Photo, Wanted, decode, decode_keeping, sniff};
 use cutout::pipeline::refine::{self, FullSize};
 use cutout::pipeline::{compose, encode, foreground, preprocess};
 use image::{DynamicImage, ImageFormat, RgbImage};
@@ -64,6 +64,48 @@ fn estimating_takes_what_it_says(alpha: Vec<u8>, width: u32) {
         peak * 4 > announced * 3,
         "{width}×{height}: {peak} of {announced}"
     );
+}
+
+/// Of a network that answers [`unsure`].
+const AS_A_NETWORK: Resize = Resize::Static {
+    width: 1024,
+    height: 1024,
+};
+
+/// A matte as large as a network's, and nowhere sure.
+fn unsure() -> Matte {
+    Matte {
+        width: 1024,
+        height: 1024,
+        values: vec![0.5; 1 << 20],
+    }
+}
+
+/// What the way to the photo's edges takes beside alpha, and what it said.
+fn refining_takes_what_it_says(width: u32, height: u32) {
+    let (matte, output) = (unsure(), refined());
+    let photo = Photo {
+        width,
+        height,
+        rgb: vec![100; width as usize * height as usize * 3],
+        alpha: None,
+    };
+    let announced = refine::working_bytes((width, height), (matte.width, matte.height));
+    let (alpha, peak) =
+        memory::peak_of(|| FullSize::new(&matte, &photo, MatteResize::Bilinear, &output).bytes());
+    println!("refining, {width}×{height}: {peak} of {announced} bytes");
+    assert!(
+        peak <= announced + alpha.len() as u64,
+        "{peak} of {announced}"
+    );
+    assert!(peak * 4 > announced * 3, "{peak} of {announced}");
+}
+
+fn refined() -> Output {
+    Output {
+        refine: true,
+        ..Output::default()
+    }
 }
 
 /// Decoding alone: what comes behind it does not depend on the format.
@@ -166,13 +208,9 @@ fn no_job_allocates_more_than_its_header_announced() {
     let takes_what_is_announced = |name: &str, bytes: &[u8], output: &Output, matte: &Matte| {
         let header = sniff(bytes, &Limits::default()).unwrap();
         let pictures = if is_image(output) { 2 } else { 1 };
-        let refining = match output.refine {
-            true => refine::working_bytes(matte.values.len() as u64),
-            false => 0,
-        };
         let announced = pictures * header.decode_bytes()
             + header.keeping_bytes(&Wanted::of(output))
-            + refining
+            + refine::extra_bytes((header.width, header.height), &AS_A_NETWORK, output)
             + compose::extra_bytes(header.width, header.height, output);
         let (_, peak) = memory::peak_of(|| walk(bytes, output, matte));
         println!(
@@ -189,17 +227,10 @@ fn no_job_allocates_more_than_its_header_announced() {
     for output in [&whole, &white, &blur] {
         takes_what_is_announced("soft", &files[0].1, output, &soft);
     }
-    // As large as a network's, and nowhere sure.
-    let unsure = Matte {
-        width: 1024,
-        height: 1024,
-        values: vec![0.5; 1 << 20],
-    };
-    let refined = Output {
-        refine: true,
-        ..Output::default()
-    };
-    takes_what_is_announced("refined", &files[0].1, &refined, &unsure);
+    refining_takes_what_it_says(1300, 1240);
+    refining_takes_what_it_says(4000, 1024);
+    let unsure = unsure();
+    takes_what_is_announced("refined", &files[0].1, &refined(), &unsure);
     // A sharp shadow has a block for each pixel, which is most.
     let sharp = "x=9,blur=0".parse::<Shadow>().ok();
     let shadow = Output {

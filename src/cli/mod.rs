@@ -345,7 +345,8 @@ struct OutputArgs {
     #[arg(long)]
     no_decontaminate: bool,
 
-    /// Follow the photo's own edges where it is larger than the network's matte and that is unsure
+    /// Let alpha follow the photo's own edges where the network's matte is unsure and much smaller than the
+    /// photo
     #[arg(long)]
     refine: bool,
 

@@ -375,20 +375,15 @@ impl Manifest {
 
     /// Upper bound of the bytes that one image's input tensor and matte take.
     pub fn tensor_bytes(&self) -> u64 {
-        let element = match self.input.layout {
-            Layout::NchwF32 => 12,
-            Layout::NhwcU8 => 3,
-        };
-        self.tensor_pixels() * (element + 4)
-    }
-
-    /// Pixels that go into the network, and come out as the matte, for the photo that needs the most.
-    pub fn tensor_pixels(&self) -> u64 {
         let (width, height) = match self.resize {
             Resize::Static { width, height } => (width, height),
             Resize::Dynamic { short, .. } => (short.saturating_mul(4), short),
         };
-        u64::from(width) * u64::from(height)
+        let element = match self.input.layout {
+            Layout::NchwF32 => 12,
+            Layout::NhwcU8 => 3,
+        };
+        u64::from(width) * u64::from(height) * (element + 4)
     }
 }
 

@@ -163,12 +163,8 @@ impl Cutter {
         let (format, pixels) = (header.format, header.pixels());
         let (width, height) = header.upright_size();
         let manifest = &self.engine.info().manifest;
-        let refining = match output.refine {
-            true => refine::working_bytes(manifest.tensor_pixels()),
-            false => 0,
-        };
         let mut needed = manifest.tensor_bytes()
-            + refining
+            + refine::extra_bytes((width, height), &manifest.resize, output)
             + header.decode_bytes()
             + header.keeping_bytes(&Wanted::of(output))
             + compose::extra_bytes(width, height, output)

@@ -122,10 +122,10 @@ pub fn to_full_size_deep(
     spread(matte, width, height, taps, |sums| bytes.deep(sums))
 }
 
-type MakeTaps = fn(u32, u32) -> Taps;
+pub(super) type MakeTaps = fn(u32, u32) -> Taps;
 
 /// How rows and columns are interpolated; `None` for what is not done in fractions.
-fn taps(resize: MatteResize) -> Option<MakeTaps> {
+pub(super) fn taps(resize: MatteResize) -> Option<MakeTaps> {
     match resize {
         MatteResize::Bilinear => Some(Taps::half_pixel),
         MatteResize::BilinearAlignCorners => Some(Taps::align_corners),
@@ -164,6 +164,17 @@ fn spread<T: Copy + Default + Send>(
 /// Rows that one task answers for. The first of them spreads rows of the matte that the band before
 /// has spread too: with 32, a tenth more of them for a matte a third as high as the photo.
 pub(super) const BAND: usize = 32;
+
+/// Makes levels of a row in whole vectors, as [`Window::row`] answers it.
+pub(super) fn write<T: Copy>(
+    row: &[f32x4],
+    levels: impl Fn([f32x4; 4]) -> [T; LANES],
+    out: &mut [T],
+) {
+    for (out, &sums) in out.chunks_mut(LANES).zip(row.as_chunks::<4>().0) {
+        out.copy_from_slice(&levels(sums)[..out.len()]);
+    }
+}
 
 /// How values times 255 become bytes.
 pub(super) struct Bytes {
@@ -243,10 +254,7 @@ impl<'a> Window<'a> {
         levels: impl Fn([f32x4; 4]) -> [T; LANES],
         out: &mut [T],
     ) {
-        let sums = self.row(y, 255.0);
-        for (out, &sums) in out.chunks_mut(LANES).zip(sums.as_chunks::<4>().0) {
-            out.copy_from_slice(&levels(sums)[..out.len()]);
-        }
+        write(self.row(y, 255.0), levels, out);
     }
 
     /// One row at the photo's size, times `scale`, in whole vectors of [`LANES`] values.

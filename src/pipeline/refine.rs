@@ -3,20 +3,20 @@
 //! Around each pixel of the matte, alpha is taken for a linear function of the photo's colours, α ≈ a·I + b,
 //! fitted by least squares in a window (He, Sun and Tang, "Guided Image Filtering", ECCV 2010, equations 14 to 16
 //! for colours). The fits are made at the matte's size and only their coefficients are brought to the photo's
-//! (He and Sun, "Fast Guided Filter", 2015, [arXiv 1505.00996](https://arxiv.org/abs/1505.00996)), so that what
-//! it costs hardly grows with the photo. Where the matte is sure it stays as it is.
+//! (He and Sun, "Fast Guided Filter", 2015, [arXiv 1505.00996](https://arxiv.org/abs/1505.00996)), so that a larger
+//! photo costs no more fits. Where the matte is sure it stays as it is.
 
 use rayon::prelude::*;
 use wide::f32x4;
 
 use super::compose::is_transparent;
-use super::decode::Photo;
+use super::decode::{Photo, SPARE_BYTES};
 use super::matte::{self, BAND, Bytes, Taps, Window};
-use super::pillow;
 use super::vector::LANES;
+use super::{pillow, preprocess};
 use crate::engine::tensor::Matte;
 use crate::job::Output;
-use crate::model::manifest::MatteResize;
+use crate::model::manifest::{MatteResize, Resize};
 
 /// How far a window reaches to each side, pixels of the matte.
 ///
@@ -30,6 +30,13 @@ const EPSILON: f64 = 1e-4;
 /// How near to 0 or 1 the matte is where it is sure: 5 levels of 255.
 const SURE: f32 = 0.02;
 
+/// Whether a photo has so many more pixels than its matte that its edges say something new: half as many again,
+/// and no side below the matte's.
+fn is_larger(photo: (u32, u32), matte: (u32, u32)) -> bool {
+    let pixels = |(width, height)| u64::from(width) * u64::from(height);
+    photo.0 >= matte.0 && photo.1 >= matte.1 && 2 * pixels(photo) >= 3 * pixels(matte)
+}
+
 /// A matte on its way to the size of its photo.
 pub struct FullSize<'a> {
     matte: &'a Matte,
@@ -40,19 +47,16 @@ pub struct FullSize<'a> {
 }
 
 impl<'a> FullSize<'a> {
-    /// The finished `matte` of `photo`. With `output.refine` it follows the photo's edges, unless the photo is
-    /// not larger than the matte or has transparency of its own, whose hidden colours are anybody's guess.
+    /// The finished `matte` of `photo`. With `output.refine` it follows the photo's edges, which are looked for here,
+    /// unless the photo is not much larger than the matte or has transparency of its own, whose hidden
+    /// colours are anybody's guess.
     pub fn new(
         matte: &'a Matte,
         photo: &'a Photo,
         resize: MatteResize,
         output: &'a Output,
     ) -> Self {
-        let spare = photo
-            .width
-            .checked_sub(matte.width)
-            .zip(photo.height.checked_sub(matte.height));
-        let larger = spare.is_some_and(|more| more != (0, 0));
+        let larger = is_larger((photo.width, photo.height), (matte.width, matte.height));
         let edges =
             (output.refine && larger && !is_transparent(photo)).then(|| Edges::of(matte, photo));
         Self {
@@ -76,7 +80,7 @@ impl<'a> FullSize<'a> {
         }
     }
 
-    /// The same in 16 bits, as [`matte::to_full_size_deep`].
+    /// The same in 16 bits, as [`matte::to_full_size_deep`]. Edges are those of the photo in 8 bits.
     pub fn deep(&self) -> Vec<u16> {
         let (width, height) = (self.photo.width, self.photo.height);
         match &self.edges {
@@ -88,34 +92,33 @@ impl<'a> FullSize<'a> {
         }
     }
 
-    /// To the nearest level, whatever the network's own way back: there is nothing to be equal to.
     fn levels(&self) -> Bytes {
-        Bytes::of_job(MatteResize::Bilinear, self.output)
+        Bytes::of_job(self.resize, self.output)
     }
 
-    /// Pixel centres meet pixel centres, whatever the network's own way back, as they did when the guide was made.
+    /// The matte itself goes its network's own way back, but for `Lanczos`, which is not done in fractions. The
+    /// edges go pixel centre to pixel centre, as the guide came.
     fn spread<T: Copy + Default + Send>(
         &self,
         edges: &Edges,
         levels: impl Fn([f32x4; 4]) -> [T; LANES] + Sync,
     ) -> Vec<T> {
         let (width, height) = (self.photo.width as usize, self.photo.height as usize);
-        let columns = Taps::half_pixel(self.matte.width, self.photo.width);
-        let rows = Taps::half_pixel(self.matte.height, self.photo.height);
+        let centred = Ways::new(Taps::half_pixel, self.matte, self.photo);
+        let own = matte::taps(self.resize).unwrap_or(Taps::half_pixel);
+        let own = Ways::new(own, self.matte, self.photo);
         let mut alpha = vec![T::default(); width * height];
         alpha
             .par_chunks_mut(BAND * width)
             .zip(self.photo.rgb.par_chunks(BAND * width * 3))
             .enumerate()
             .for_each_init(
-                || Lines::new(self.matte, edges, &columns, &rows),
+                || Lines::new(self.matte, edges, &own, &centred),
                 |lines, (band, (alpha, rgb))| {
                     let rows = alpha.chunks_exact_mut(width);
                     for (y, (alpha, rgb)) in rows.zip(rgb.chunks_exact(width * 3)).enumerate() {
                         let row = lines.row(band * BAND + y, rgb);
-                        for (out, &sums) in alpha.chunks_mut(LANES).zip(row.as_chunks::<4>().0) {
-                            out.copy_from_slice(&levels(sums)[..out.len()]);
-                        }
+                        matte::write(row, &levels, alpha);
                     }
                 },
             );
@@ -123,11 +126,47 @@ impl<'a> FullSize<'a> {
     }
 }
 
-/// Memory in bytes for the refinement of mattes of so many pixels, beside the photo, its alpha and the matte:
-/// seven planes of floats and the guide. What bringing the photo to the matte's size holds meanwhile, decoding has
-/// left free.
-pub const fn working_bytes(matte_pixels: u64) -> u64 {
-    (7 * 4 + 3) * matte_pixels
+/// How columns and rows of the matte become those of the photo.
+struct Ways {
+    columns: Taps,
+    rows: Taps,
+}
+
+impl Ways {
+    fn new(taps: matte::MakeTaps, matte: &Matte, photo: &Photo) -> Self {
+        Self {
+            columns: taps(matte.width, photo.width),
+            rows: taps(matte.height, photo.height),
+        }
+    }
+}
+
+/// Memory in bytes that refining adds to what decoding a photo of this size has left free
+/// ([`SPARE_BYTES`]), for a network of this input.
+pub fn extra_bytes(photo: (u32, u32), resize: &Resize, output: &Output) -> u64 {
+    if !output.refine {
+        return 0;
+    }
+    let matte = preprocess::target_size(photo.0, photo.1, resize);
+    let spare = SPARE_BYTES * u64::from(photo.0) * u64::from(photo.1);
+    working_bytes(photo, matte).saturating_sub(spare)
+}
+
+/// Memory in bytes that refining takes at most, beside photo, alpha and matte; sizes are widths and heights in pixels.
+pub fn working_bytes(photo: (u32, u32), matte: (u32, u32)) -> u64 {
+    if !is_larger(photo, matte) {
+        return 0;
+    }
+    let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);
+    let matte_pixels = pixels(matte.0, matte.1);
+    // The guide; three slopes, the offset, where they count, and what is between an average's two passes.
+    let planes = (3 + 6 * 4) * matte_pixels;
+    // The photo at the matte's width or height, whichever goes first.
+    let resizing = 3 * pixels(matte.0, photo.1).max(pixels(photo.0, matte.1));
+    // Rows at the photo's width: three for each of six planes, and the finished one.
+    let threads = rayon::current_num_threads() as u64;
+    let rows = (6 * 3 + 1) * 4 * (u64::from(photo.0) + LANES as u64) * threads;
+    planes.max(resizing + 3 * matte_pixels) + rows
 }
 
 /// Alpha as a linear function of the colours, around each pixel of the matte.
@@ -323,11 +362,11 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(matte: &'a Matte, edges: &'a Edges, columns: &'a Taps, rows: &'a Taps) -> Self {
-        let window = |plane| Window::new(plane, columns, rows);
+    fn new(matte: &'a Matte, edges: &'a Edges, own: &'a Ways, centred: &'a Ways) -> Self {
+        let window = |plane| Window::new(plane, &centred.columns, &centred.rows);
         let [red, green, blue] = &edges.slopes;
         Self {
-            matte: window(matte),
+            matte: Window::new(matte, &own.columns, &own.rows),
             unsure: window(&edges.unsure),
             slopes: [red, green, blue].map(window),
             offset: window(&edges.offset),

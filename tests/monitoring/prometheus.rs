@@ -28,6 +28,11 @@ const MAY_BE_EMPTY: &[(&str, &str)] = &[
     ),
     ("Pushes refused, by reason", "nothing is pushed"),
     ("Pushed jobs, by how they ended", "nothing is pushed"),
+    ("Shadow and network apart", "there is no shadow"),
+    ("Shadows, by what became of them", "there is no shadow"),
+    ("Jobs, by arm", "there are no arms"),
+    ("Time of a job, p95 by arm", "there are no arms"),
+    ("To be looked at, by arm", "there are no arms"),
 ];
 
 /// A worker with the HTTP API. With `MONITORING_MODEL=isnet-medium` a real network.

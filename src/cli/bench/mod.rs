@@ -120,7 +120,7 @@ struct Passes {
     #[arg(long)]
     no_decontaminate: bool,
 
-    /// Follow the photo's own edges where it is larger than the network's matte
+    /// Let alpha follow the photo's own edges
     #[arg(long)]
     refine: bool,
 }

@@ -176,11 +176,16 @@ mod tests {
             decontaminate: false,
             ..Output::default()
         };
+        let refined = Output {
+            refine: true,
+            ..Output::default()
+        };
         let keys = [
             key("rex"),
             key("max"),
             CacheKey::new(b"rex", &white, &"1024x1024".into()),
             CacheKey::new(b"rex", &plain, &"1024x1024".into()),
+            CacheKey::new(b"rex", &refined, &"1024x1024".into()),
             CacheKey::new(b"rex", &Output::default(), &"512x512".into()),
         ];
         for (i, key) in keys.iter().enumerate() {

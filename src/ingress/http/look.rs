@@ -51,7 +51,7 @@ pub struct Look {
     use_cache: Option<bool>,
     /// true by default: the old background's colour is taken out of the edge
     decontaminate: Option<bool>,
-    /// Whether alpha follows the photo's own edges where the photo is larger than the network's matte
+    /// Whether alpha follows the photo's own edges where the network's matte is unsure and much smaller
     refine: Option<bool>,
     /// Longest side in pixels, or `WxH` as a box to fit into
     size: Option<String>,

@@ -54,7 +54,7 @@ pub struct PhotoForm {
     use_cache: Option<bool>,
     /// Whether the old background's colour is taken out of the subject's edge; true by default.
     decontaminate: Option<bool>,
-    /// Whether alpha follows the photo's own edges where the photo is larger than the network's matte.
+    /// Whether alpha follows the photo's own edges where the network's matte is unsure and much smaller.
     refine: Option<bool>,
     /// Longest side in pixels, or `WxH` as a box to fit into.
     size: Option<String>,

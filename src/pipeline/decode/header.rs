@@ -169,8 +169,9 @@ impl Header {
 
     /// Upper bound of the memory, in bytes, that one job needs at any one time from decoding to
     /// encoding, at the photo's own size. Not in it: the file's bytes, the network's tensors
-    /// (`Manifest::tensor_bytes`), a background picture (its own header's `decode_bytes`) and
-    /// what enlarging or a blur adds ([`extra_bytes`](crate::pipeline::compose::extra_bytes)).
+    /// (`Manifest::tensor_bytes`), a background picture (its own header's `decode_bytes`), what
+    /// refining adds ([`extra_bytes`](crate::pipeline::refine::extra_bytes)) and what enlarging or a blur does
+    /// ([`extra_bytes`](crate::pipeline::compose::extra_bytes)).
     pub fn decode_bytes(&self) -> u64 {
         // Row buffers, bands of the resampler, Huffman and profile tables: independent of the
         // size, but they rule for tiny pictures. A row is padded to whole JPEG blocks.
