@@ -17,8 +17,8 @@ the next job comes, which is the case that could cost something. Both workers ge
 `--together N` publishes N photos at once to each worker, as a burst.
 
 Printed: mean, p50 and p95 of either, the paired difference with its 95 % interval (bootstrap over turns, 10,000
-samples), the means by stage with the intervals of their differences, and what became of the shadow's photos. Ctrl-C (SIGINT) ends the run after the turn it is in, and what was
-found until then is printed.
+samples), the means by stage with the intervals of their differences, and what became of the shadow's photos. Ctrl-C
+(SIGINT) ends the run after the turn it is in, and what was found until then is printed.
 """
 
 import argparse
