@@ -78,8 +78,9 @@ class Worker:
         self.local = ["--ingress", "local", "--root", str(self.root)]
         command = [args.cutout, "worker", *self.local, "--host", "127.0.0.1", "--port", "0", *more]
         # In a session of its own, so that Ctrl-C is for this program alone.
-        apart = {"start_new_session": True}
-        self.process = subprocess.Popen(command, env=environment(args), stderr=subprocess.PIPE, text=True, **apart)
+        self.process = subprocess.Popen(
+            command, env=environment(args), stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         for line in self.process.stderr:
             entry = json.loads(line)
             if entry["message"] == "the side port answers":

@@ -143,27 +143,41 @@ fn spread<T: Copy + Default + Send>(
 ) -> Vec<T> {
     let columns = taps(matte.width, width);
     let rows = taps(matte.height, height);
-    let mut alpha = vec![T::default(); width as usize * height as usize];
-    if alpha.is_empty() || matte.values.is_empty() {
-        return alpha;
+    if matte.values.is_empty() {
+        return vec![T::default(); width as usize * height as usize];
     }
-    alpha
-        .par_chunks_mut(BAND * width as usize)
+    in_bands(
+        (width, height),
+        || Window::new(matte, &columns, &rows),
+        |window, y, out| write(window.row(y, 255.0), &levels, out),
+    )
+}
+
+/// Makes a picture row by row, in parallel. What a task keeps from one row to the next, `state` makes.
+pub(super) fn in_bands<S, T: Copy + Default + Send>(
+    (width, height): (u32, u32),
+    state: impl Fn() -> S + Send + Sync,
+    row: impl Fn(&mut S, usize, &mut [T]) + Send + Sync,
+) -> Vec<T> {
+    let width = width as usize;
+    let mut picture = vec![T::default(); width * height as usize];
+    if picture.is_empty() {
+        return picture;
+    }
+    picture
+        .par_chunks_mut(BAND * width)
         .enumerate()
-        .for_each_init(
-            || Window::new(matte, &columns, &rows),
-            |window, (band, out)| {
-                for (y, out) in out.chunks_exact_mut(width as usize).enumerate() {
-                    window.blend(band * BAND + y, &levels, out);
-                }
-            },
-        );
-    alpha
+        .for_each_init(state, |state, (band, out)| {
+            for (y, out) in out.chunks_exact_mut(width).enumerate() {
+                row(state, band * BAND + y, out);
+            }
+        });
+    picture
 }
 
 /// Rows that one task answers for. The first of them spreads rows of the matte that the band before
 /// has spread too: with 32, a tenth more of them for a matte a third as high as the photo.
-pub(super) const BAND: usize = 32;
+const BAND: usize = 32;
 
 /// Makes levels of a row in whole vectors, as [`Window::row`] answers it.
 pub(super) fn write<T: Copy>(
@@ -245,16 +259,6 @@ impl<'a> Window<'a> {
             spread: std::array::from_fn(|_| (None, row.clone())),
             sums: row,
         }
-    }
-
-    /// One row of the photo's alpha.
-    fn blend<T: Copy>(
-        &mut self,
-        y: usize,
-        levels: impl Fn([f32x4; 4]) -> [T; LANES],
-        out: &mut [T],
-    ) {
-        write(self.row(y, 255.0), levels, out);
     }
 
     /// One row at the photo's size, times `scale`, in whole vectors of [`LANES`] values.

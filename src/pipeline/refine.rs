@@ -11,7 +11,7 @@ use wide::f32x4;
 
 use super::compose::is_transparent;
 use super::decode::{Photo, SPARE_BYTES};
-use super::matte::{self, BAND, Bytes, Taps, Window};
+use super::matte::{self, Bytes, Taps, Window};
 use super::vector::LANES;
 use super::{pillow, preprocess};
 use crate::engine::tensor::Matte;
@@ -30,10 +30,13 @@ const EPSILON: f64 = 1e-4;
 /// How near to 0 or 1 the matte is where it is sure: 5 levels of 255.
 const SURE: f32 = 0.02;
 
+fn pixels((width, height): (u32, u32)) -> u64 {
+    u64::from(width) * u64::from(height)
+}
+
 /// Whether a photo has so many more pixels than its matte that its edges say something new: half as many again,
 /// and no side below the matte's.
 fn is_larger(photo: (u32, u32), matte: (u32, u32)) -> bool {
-    let pixels = |(width, height)| u64::from(width) * u64::from(height);
     photo.0 >= matte.0 && photo.1 >= matte.1 && 2 * pixels(photo) >= 3 * pixels(matte)
 }
 
@@ -103,26 +106,18 @@ impl<'a> FullSize<'a> {
         edges: &Edges,
         levels: impl Fn([f32x4; 4]) -> [T; LANES] + Sync,
     ) -> Vec<T> {
-        let (width, height) = (self.photo.width as usize, self.photo.height as usize);
         let centred = Ways::new(Taps::half_pixel, self.matte, self.photo);
         let own = matte::taps(self.resize).unwrap_or(Taps::half_pixel);
         let own = Ways::new(own, self.matte, self.photo);
-        let mut alpha = vec![T::default(); width * height];
-        alpha
-            .par_chunks_mut(BAND * width)
-            .zip(self.photo.rgb.par_chunks(BAND * width * 3))
-            .enumerate()
-            .for_each_init(
-                || Lines::new(self.matte, edges, &own, &centred),
-                |lines, (band, (alpha, rgb))| {
-                    let rows = alpha.chunks_exact_mut(width);
-                    for (y, (alpha, rgb)) in rows.zip(rgb.chunks_exact(width * 3)).enumerate() {
-                        let row = lines.row(band * BAND + y, rgb);
-                        matte::write(row, &levels, alpha);
-                    }
-                },
-            );
-        alpha
+        let stride = self.photo.width as usize * 3;
+        matte::in_bands(
+            (self.photo.width, self.photo.height),
+            || Lines::new(self.matte, edges, &own, &centred),
+            |lines, y, out| {
+                let rgb = &self.photo.rgb[y * stride..][..stride];
+                matte::write(lines.row(y, rgb), &levels, out);
+            },
+        )
     }
 }
 
@@ -148,8 +143,7 @@ pub fn extra_bytes(photo: (u32, u32), resize: &Resize, output: &Output) -> u64 {
         return 0;
     }
     let matte = preprocess::target_size(photo.0, photo.1, resize);
-    let spare = SPARE_BYTES * u64::from(photo.0) * u64::from(photo.1);
-    working_bytes(photo, matte).saturating_sub(spare)
+    working_bytes(photo, matte).saturating_sub(SPARE_BYTES * pixels(photo))
 }
 
 /// Memory in bytes that refining takes at most, beside photo, alpha and matte; sizes are widths and heights in pixels.
@@ -157,12 +151,11 @@ pub fn working_bytes(photo: (u32, u32), matte: (u32, u32)) -> u64 {
     if !is_larger(photo, matte) {
         return 0;
     }
-    let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);
-    let matte_pixels = pixels(matte.0, matte.1);
+    let matte_pixels = pixels(matte);
     // The guide; three slopes, the offset, where they count, and what is between an average's two passes.
     let planes = (3 + 6 * 4) * matte_pixels;
     // The photo at the matte's width or height, whichever goes first.
-    let resizing = 3 * pixels(matte.0, photo.1).max(pixels(photo.0, matte.1));
+    let resizing = 3 * pixels((matte.0, photo.1)).max(pixels((photo.0, matte.1)));
     // Rows at the photo's width: three for each of six planes, and the finished one.
     let threads = rayon::current_num_threads() as u64;
     let rows = (6 * 3 + 1) * 4 * (u64::from(photo.0) + LANES as u64) * threads;
@@ -230,6 +223,11 @@ impl Edges {
     }
 }
 
+/// A window's extent in one direction, shorter at the rim.
+fn reach(at: usize, end: usize) -> std::ops::Range<usize> {
+    at.saturating_sub(RADIUS)..(at + RADIUS + 1).min(end)
+}
+
 /// Matte and photo at the same size.
 struct Field<'a> {
     matte: &'a Matte,
@@ -243,9 +241,9 @@ impl Field<'_> {
     /// The window around a pixel, smaller at the rim.
     fn window(&self, x: usize, y: usize) -> Rows {
         let (width, height) = (self.matte.width as usize, self.matte.height as usize);
-        let (left, right) = (x.saturating_sub(RADIUS), (x + RADIUS + 1).min(width));
+        let columns = reach(x, width);
         std::array::from_fn(|row| match (y + row).checked_sub(RADIUS) {
-            Some(y) if y < height => y * width + left..y * width + right,
+            Some(y) if y < height => y * width + columns.start..y * width + columns.end,
             _ => 0..0,
         })
     }
@@ -325,7 +323,6 @@ fn solve(m: &[[f64; 3]; 3], y: [f64; 3]) -> [f64; 3] {
 /// Each value becomes the mean of its window's.
 fn average(plane: &mut Matte) {
     let (width, height) = (plane.width as usize, plane.height as usize);
-    let reach = |at: usize, end: usize| at.saturating_sub(RADIUS)..(at + RADIUS + 1).min(end);
     let mut across = vec![0.0; plane.values.len()];
     across
         .par_chunks_mut(width)
