@@ -6,7 +6,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Size, invalid, parse_colour};
+use super::invalid;
+use super::options::{Size, parse_colour};
 use crate::error::{Error, Result};
 
 /// In which colours the file's numbers are.
