@@ -4,16 +4,12 @@
 //! `cutout worker --help` is the reference. A configuration file is TOML whose keys are the long
 //! flag names (`max-pixels = 20000000`); an unknown key is an error that names the accepted ones.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, Command};
+use clap::Args;
 
 use crate::engine::precision::PrecisionChoice;
 use crate::engine::provider::{self, ProviderChoice, ProviderOptions};
@@ -26,17 +22,21 @@ use crate::model::{self, manifest::Manifest};
 use crate::telemetry::logs::LogFormat;
 
 mod experiment;
+mod file;
 mod place;
 mod push;
 mod review;
 mod shadow;
+mod shown;
 mod traces;
 
 pub use experiment::ExperimentArgs;
+pub use file::with_file;
 pub use place::Place;
 pub use push::PushArgs;
 pub use review::{ReviewArgs, ReviewPlace};
 pub use shadow::ShadowArgs;
+pub use shown::{Origin, Setting, settings};
 pub use traces::{CallerArgs, TraceArgs};
 
 /// Options that every command has.
@@ -665,252 +665,9 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Code::ConfigInvalid, message)
 }
 
-/// Reads the configuration file that flags or environment name, and makes its values the
-/// defaults of the arguments they belong to, so that they pass the same checks as flags.
-/// Returns the command and the argument ids that the file set.
-pub fn with_file(command: Command, args: &[OsString]) -> Result<(Command, BTreeSet<String>)> {
-    let Some(path) = config_path(&command, args) else {
-        return Ok((command, BTreeSet::new()));
-    };
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        invalid(format!(
-            "cannot read the configuration file {}: {error}",
-            path.display()
-        ))
-    })?;
-    apply_file(command, &text, &path)
-}
-
-fn config_path(command: &Command, args: &[OsString]) -> Option<PathBuf> {
-    let matches = command
-        .clone()
-        .ignore_errors(true)
-        .try_get_matches_from(args)
-        .ok()?;
-    let mut deepest = &matches;
-    loop {
-        if let Ok(Some(path)) = deepest.try_get_one::<PathBuf>("config") {
-            return Some(path.clone());
-        }
-        deepest = deepest.subcommand()?.1;
-    }
-}
-
-fn apply_file(command: Command, text: &str, path: &Path) -> Result<(Command, BTreeSet<String>)> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        invalid(format!(
-            "{} is not TOML: {}",
-            path.display(),
-            error.message()
-        ))
-    })?;
-    let mut accepted = BTreeSet::new();
-    collect_long_names(&command, &mut accepted);
-    let mut values = Vec::new();
-    for (key, value) in &table {
-        if !accepted.contains(key) {
-            let names: Vec<_> = accepted.iter().map(String::as_str).collect();
-            return Err(invalid(format!(
-                "{}: {key:?} is not a setting; the settings are {}",
-                path.display(),
-                names.join(", ")
-            )));
-        }
-        let text = match value {
-            toml::Value::String(text) => text.clone(),
-            toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
-                value.to_string()
-            }
-            toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => items
-                .iter()
-                .filter_map(toml::Value::as_str)
-                .collect::<Vec<_>>()
-                .join(","),
-            _ => {
-                return Err(invalid(format!(
-                    "{}: {key} must be text, a number, true or false, or a list of texts",
-                    path.display()
-                )));
-            }
-        };
-        values.push((key.replace('-', "_"), text));
-    }
-    let ids = values.iter().map(|(id, _)| id.clone()).collect();
-    Ok((set_defaults(command, &values), ids))
-}
-
-/// Settings that a file may not hold: the file's own name, and what only makes sense typed.
-fn is_setting(arg: &Arg) -> bool {
-    arg.get_env().is_some() && arg.get_id() != "config"
-}
-
-fn collect_long_names(command: &Command, names: &mut BTreeSet<String>) {
-    names.extend(
-        command
-            .get_arguments()
-            .filter(|arg| is_setting(arg))
-            .filter_map(|arg| arg.get_long().map(str::to_owned)),
-    );
-    for sub in command.get_subcommands() {
-        collect_long_names(sub, names);
-    }
-}
-
-fn set_defaults(command: Command, values: &[(String, String)]) -> Command {
-    let present: BTreeSet<String> = command
-        .get_arguments()
-        .filter(|arg| is_setting(arg))
-        .map(|arg| arg.get_id().to_string())
-        .collect();
-    let mut command = command;
-    for (id, value) in values.iter().filter(|(id, _)| present.contains(id)) {
-        command = command.mut_arg(id, |arg| arg.default_value(value.clone()));
-    }
-    command.mut_subcommands(|sub| set_defaults(sub, values))
-}
-
-/// Where a setting's value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody set it.
-    Default,
-    /// The configuration file.
-    File,
-    /// An environment variable.
-    Environment,
-    /// A flag.
-    Flag,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Default => "default",
-            Self::File => "file",
-            Self::Environment => "environment",
-            Self::Flag => "flag",
-        })
-    }
-}
-
-/// One line of `cutout config`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// Long flag without dashes.
-    pub flag: String,
-    /// Its environment variable.
-    pub variable: String,
-    /// The value in effect, as text; empty when unset.
-    pub value: String,
-    /// Where it comes from.
-    pub origin: Origin,
-}
-
-/// The effective settings of a parsed command, in the order of its help.
-pub fn settings(
-    command: &Command,
-    matches: &ArgMatches,
-    from_file: &BTreeSet<String>,
-) -> Vec<Setting> {
-    command
-        .get_arguments()
-        .filter_map(|arg| {
-            let id = arg.get_id().as_str();
-            let flag = arg.get_long()?.to_owned();
-            let variable = arg.get_env()?.to_string_lossy().into_owned();
-            let value = matches
-                .try_get_raw(id)
-                .ok()
-                .flatten()
-                .map(|values| {
-                    values
-                        .map(|v| v.to_string_lossy())
-                        .collect::<Vec<_>>()
-                        .join(",")
-                })
-                .map(|value| match arg.is_hide_env_values_set() {
-                    true => without_secrets(&value),
-                    false => value,
-                })
-                .unwrap_or_default();
-            let origin = match matches.value_source(id) {
-                Some(ValueSource::CommandLine) => Origin::Flag,
-                Some(ValueSource::EnvVariable) => Origin::Environment,
-                _ if from_file.contains(id) => Origin::File,
-                _ => Origin::Default,
-            };
-            Some(Setting {
-                flag,
-                variable,
-                value,
-                origin,
-            })
-        })
-        .collect()
-}
-
-/// `NAME=VALUE,…` without the values.
-fn without_secrets(pairs: &str) -> String {
-    let names = pairs.split(',').map(|pair| {
-        let name = pair.split_once('=').map_or("", |(name, _)| name.trim());
-        format!("{name}=***")
-    });
-    names.collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser, Debug)]
-    struct Probe {
-        #[command(flatten)]
-        limits: LimitArgs,
-        #[command(flatten)]
-        common: CommonArgs,
-    }
-
-    fn parse(file: &str, args: &[&str]) -> Result<(Probe, Vec<Setting>)> {
-        use clap::{CommandFactory, FromArgMatches};
-        let (mut command, ids) = apply_file(Probe::command(), file, Path::new("test.toml"))?;
-        let matches = command
-            .clone()
-            .try_get_matches_from(std::iter::once("probe").chain(args.iter().copied()))
-            .map_err(|error| invalid(error.to_string()))?;
-        command.build();
-        let settings = settings(&command, &matches, &ids);
-        let probe =
-            Probe::from_arg_matches(&matches).map_err(|error| invalid(error.to_string()))?;
-        Ok((probe, settings))
-    }
-
-    #[test]
-    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
-        let file = "max-pixels = 7\njob-timeout = \"5m\"\n";
-        let (probe, settings) = parse(file, &["--max-pixels", "9"]).unwrap();
-        assert_eq!(probe.limits.max_pixels, 9);
-        assert_eq!(probe.limits.job_timeout, Duration::from_secs(300));
-        let origin = |flag: &str| settings.iter().find(|s| s.flag == flag).unwrap().origin;
-        assert_eq!(origin("max-pixels"), Origin::Flag);
-        assert_eq!(origin("job-timeout"), Origin::File);
-        assert_eq!(origin("max-file-bytes"), Origin::Default);
-    }
-
-    #[test]
-    fn secrets_are_not_among_the_settings() {
-        let shown = without_secrets("authorization=Bearer x, x-key=1=2,garbage");
-        assert_eq!(shown, "authorization=***,x-key=***,=***");
-    }
-
-    #[test]
-    fn an_unknown_key_and_an_impossible_value_in_the_file_are_errors() {
-        let error = parse("max-pixel = 7", &[]).unwrap_err();
-        assert!(error.message().contains("max-pixels"), "{error}");
-        let error = parse("job-timeout = 300", &[]).unwrap_err();
-        assert!(error.message().contains("unit"), "{error}");
-        assert!(parse("max-pixels = [1, 2]", &[]).is_err());
-    }
 
     #[test]
     fn the_automatic_budget_leaves_room_for_the_network_and_never_vanishes() {
