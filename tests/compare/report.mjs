@@ -68,6 +68,11 @@ async function inspect(tab, state, ...places) {
     await tab.media({ scheme, motion: "reduce" });
     const inside = await page.evaluate(() => document.documentElement.scrollWidth);
     assert.ok(inside <= width, `${state}: ${inside} pixels wide on a window of ${width}`);
+    const beyond = await page.$$eval("#tools label *", (all) => all.filter((one) => {
+      const [field, form] = [one, one.closest("form")].map((element) => element.getBoundingClientRect());
+      return field.right > form.right + 1;
+    }).map((one) => one.id));
+    assert.deepEqual(beyond, [], `${state}: fields beyond their form on a window of ${width}`);
     assert.deepEqual(await tab.barriers(), [], `${state}, ${look}`);
     for (const [name, selector] of places) {
       await page.$eval(selector, (element) => element.scrollIntoView());
