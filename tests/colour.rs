@@ -96,6 +96,14 @@ fn unmanaged(name: &str) -> (image::DynamicImage, Option<Vec<u8>>) {
     (picture, icc)
 }
 
+/// Photos of tests/fixtures/heif in the formats that are built in.
+fn heifs(names: &[&str]) -> Vec<String> {
+    let of = |extension: &'static str| names.iter().map(move |n| format!("heif/{n}.{extension}"));
+    let heic = of("heic").filter(|_| cfg!(feature = "heic"));
+    heic.chain(of("avif").filter(|_| cfg!(feature = "avif")))
+        .collect()
+}
+
 fn largest(a: &[u16], b: &[u16]) -> u16 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
@@ -216,6 +224,149 @@ fn the_network_sees_srgb_whatever_the_picture_is_in() {
         assert_ne!(other.photo.rgb, plain.rgb, "{name}");
         let seen = other.in_srgb(|photo| photo.rgb.clone());
         assert!(seen == plain.rgb, "{name}");
+    }
+}
+
+#[test]
+fn heic_and_avif_keep_their_profile_too() {
+    for name in heifs(&["display-p3-icc"]) {
+        let (info, samples) = opened(&made(&name, &source()).bytes);
+        assert_eq!(info.srgb, None, "{name}");
+        let icc = info.icc_profile.unwrap();
+        let file = read(&name);
+        assert!(file.windows(icc.len()).any(|part| part == &*icc), "{name}");
+        let mut wide = kept(&name, &source());
+        let ours: Vec<u16> = wide
+            .photo
+            .rgb
+            .iter()
+            .map(|&level| u16::from(level) * LEVEL)
+            .collect();
+        assert!(colours(&samples) == ours, "{name}");
+        let plain = kept(&name, &Output::default()).photo;
+        assert_ne!(wide.photo.rgb, plain.rgb, "{name}");
+        assert!(
+            wide.in_srgb(|photo| photo.rgb.clone()) == plain.rgb,
+            "{name}"
+        );
+    }
+}
+
+#[cfg(feature = "heic")]
+#[test]
+fn code_points_become_the_profile_that_they_stand_for() {
+    let name = "heif/display-p3-nclx.heic";
+    let file = made(name, &source()).bytes;
+    assert!(made(name, &source()).bytes == file);
+    let icc = opened(&file).0.icc_profile.unwrap();
+    let ours = moxcms::ColorProfile::new_from_slice(&icc).unwrap();
+    // That of another file, written by hand.
+    let theirs = opened(&made("heif/display-p3-icc.heic", &source()).bytes).0;
+    let theirs = moxcms::ColorProfile::new_from_slice(&theirs.icc_profile.unwrap()).unwrap();
+    for (ours, theirs) in [
+        (ours.red_colorant, theirs.red_colorant),
+        (ours.green_colorant, theirs.green_colorant),
+        (ours.blue_colorant, theirs.blue_colorant),
+    ] {
+        for (ours, theirs) in [(ours.x, theirs.x), (ours.y, theirs.y), (ours.z, theirs.z)] {
+            assert!((ours - theirs).abs() < 1e-3, "{ours} {theirs}");
+        }
+    }
+    let mut wide = kept(name, &source());
+    let plain = kept(name, &Output::default()).photo;
+    assert_ne!(wide.photo.rgb, plain.rgb);
+    assert!(wide.in_srgb(|photo| photo.rgb.clone()) == plain.rgb);
+}
+
+#[test]
+fn heic_and_avif_of_more_than_8_bits_keep_them() {
+    let deep = Output {
+        depth: Depth::Source,
+        ..source()
+    };
+    for name in heifs(&["10-bits", "12-bits", "deep-444"]) {
+        let (info, samples) = opened(&made(&name, &deep).bytes);
+        assert_eq!(info.bit_depth, png::BitDepth::Sixteen, "{name}");
+        let samples = colours(&samples);
+        let beyond = samples.iter().filter(|&&level| level % LEVEL != 0).count();
+        assert!(beyond * 2 > samples.len(), "{name}: {beyond}");
+        let shallow = kept(&name, &source()).photo.rgb;
+        let shallow: Vec<u16> = shallow
+            .iter()
+            .map(|&level| u16::from(level) * LEVEL)
+            .collect();
+        assert!(largest(&samples, &shallow) <= LEVEL, "{name}");
+        assert_eq!(
+            opened(&made(&name, &Output::default()).bytes).0.bit_depth,
+            png::BitDepth::Eight
+        );
+    }
+    for name in heifs(&["alpha", "photo", "grey"]) {
+        let (info, _) = opened(&made(&name, &deep).bytes);
+        assert_eq!(info.bit_depth, png::BitDepth::Eight, "{name}");
+    }
+    // What libheif and libavif make of ten bits whose every pixel has its own colour.
+    const LEVEL_OF_10_BITS: u16 = 65;
+    for name in heifs(&["deep-444"]) {
+        let (_, samples) = opened(&made(&name, &deep).bytes);
+        let expected = image::load_from_memory(&read(&format!("{name}.expected-16.png")));
+        let worst = largest(&colours(&samples), &expected.unwrap().to_rgb16().into_raw());
+        println!("{name}: {worst} of 65535");
+        assert!(worst <= LEVEL_OF_10_BITS, "{name}: {worst}");
+    }
+    if cfg!(feature = "heic") {
+        let name = "heif/deep-alpha.heic";
+        let (_, samples) = opened(&made(name, &deep).bytes);
+        let expected = image::load_from_memory(&read(&format!("{name}.expected-16.png")));
+        let expected = expected.unwrap().to_rgba16();
+        let mut soft = 0;
+        for (ours, theirs) in samples.chunks_exact(4).zip(expected.pixels()) {
+            assert!(
+                ours[3].abs_diff(theirs[3]) <= LEVEL_OF_10_BITS,
+                "{ours:?} {theirs:?}"
+            );
+            soft += u32::from(ours[3] % LEVEL != 0);
+            if ours[3] > 0 {
+                assert!(
+                    largest(&ours[..3], &theirs.0[..3]) <= LEVEL_OF_10_BITS,
+                    "{ours:?} {theirs:?}"
+                );
+            }
+        }
+        assert!(soft > 100, "{soft}");
+    }
+}
+
+#[test]
+fn exif_of_a_heif_that_is_not_where_it_says_is_not_kept() {
+    let exif = Output {
+        keep_metadata: KeepMetadata::Exif,
+        ..Output::default()
+    };
+    for name in heifs(&["described"]) {
+        let file = read(&name);
+        let carried = |bytes: &[u8]| {
+            let limits = Limits::default();
+            let header = decode::sniff(bytes, &limits).unwrap();
+            let kept = decode::decode_keeping(bytes, &header, &limits, &Wanted::of(&exif));
+            kept.unwrap().carried.exif
+        };
+        assert!(carried(&file).is_some(), "{name}");
+        // The block's own offset stands before it.
+        let tiff = file
+            .windows(4)
+            .position(|b| b == b"MM\0*" || b == b"II*\0")
+            .unwrap();
+        let offset = if file[..tiff].ends_with(b"Exif\0\0") {
+            10
+        } else {
+            4
+        };
+        for wrong in [[0xff; 4], [0, 0, 0xff, 0xff]] {
+            let mut broken = file.clone();
+            broken[tiff - offset..tiff - offset + 4].copy_from_slice(&wrong);
+            assert_eq!(carried(&broken), None, "{name}");
+        }
     }
 }
 
@@ -353,7 +504,9 @@ fn where_a_photo_was_taken_is_in_no_file_unless_asked_for() {
         KeepMetadata::Exif,
         KeepMetadata::ExifWithLocation,
     ];
-    for name in ["adobe.jpg", "deep-p3.png", "p3.webp"] {
+    let mut names = heifs(&["described"]);
+    names.extend(["adobe.jpg", "deep-p3.png", "p3.webp"].map(String::from));
+    for name in &names {
         // Its rationals stand in the file as they are read: 52°31′12″ N.
         let place = [52_u32, 1, 31, 1, 12, 1];
         let little: Vec<u8> = place.iter().flat_map(|n| n.to_le_bytes()).collect();

@@ -5,7 +5,7 @@
 use std::io::Cursor;
 
 use cutout::engine::tensor::Matte;
-use cutout::job::{ColourProfile, Depth, Fit, Kind, Output, Padding, Shadow, Size};
+use cutout::job::{ColourProfile, Depth, Fit, KeepMetadata, Kind, Output, Padding, Shadow, Size};
 use cutout::model::manifest::{InputSpec, Layout as TensorLayout, MatteResize, Resize};
 use cutout::pipeline::decode::{Limits, Photo, Wanted, decode, decode_keeping, sniff};
 use cutout::pipeline::refine::{self, FullSize};
@@ -112,11 +112,26 @@ fn refined() -> Output {
 fn decoding_takes_what_it_says(name: &str, bytes: &[u8]) {
     let limits = Limits::default();
     let header = sniff(bytes, &limits).unwrap();
-    let announced = header.decode_bytes();
-    let (photo, peak) = memory::peak_of(|| decode(bytes, &header, &limits).unwrap());
-    println!("{name}: {peak} of {announced} bytes");
-    assert_eq!(photo.pixels() as u64, header.pixels());
-    assert!(peak <= announced, "{name}: {peak} of {announced} bytes");
+    let all = Wanted {
+        profile: ColourProfile::Source,
+        depth: Depth::Source,
+        metadata: KeepMetadata::ExifWithLocation,
+        dpi: 300,
+    };
+    // A profile and EXIF are paid for whether a file has them or not, which hides what pixels take.
+    let deep = Wanted {
+        depth: Depth::Source,
+        ..Wanted::default()
+    };
+    for wanted in [Wanted::default(), deep, all] {
+        let announced = header.decode_bytes() + header.keeping_bytes(&wanted);
+        let (kept, peak) =
+            memory::peak_of(|| decode_keeping(bytes, &header, &limits, &wanted).unwrap());
+        let bits = if kept.deep.is_some() { 16 } else { 8 };
+        println!("{name}, {bits} bits: {peak} of {announced} bytes");
+        assert_eq!(kept.photo.pixels() as u64, header.pixels());
+        assert!(peak <= announced, "{name}: {peak} of {announced} bytes");
+    }
 }
 
 #[test]

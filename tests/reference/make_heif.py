@@ -21,6 +21,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 
+import make_colour
 import rawformats
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -95,6 +96,19 @@ def wide(size: tuple[int, int], bits: int) -> np.ndarray:
     return np.round(big / 255 * (2**bits - 1)).astype(np.uint16)
 
 
+def deep(name: str, what: str, data: bytes, levels: np.ndarray, bits: int, profile: bytes | None = None) -> None:
+    """A file with the decoder's levels, in sRGB and 8 bits, and in its own colours and 16 bits."""
+    shallow = narrow(levels, bits)
+    write(name, data, what, to_srgb(shallow, profile) if profile else shallow)
+    full = np.round(levels.astype(np.float64) * 65535 / (2**bits - 1)).astype(np.uint16)
+    (FOLDER / f"{name}.expected-16.png").write_bytes(rawformats.png16(full))
+
+
+def described() -> bytes:
+    """EXIF with author, camera, time and place."""
+    return b"Exif\0\0" + make_colour.exif(6)
+
+
 def narrow(levels: np.ndarray, bits: int) -> Image.Image:
     return Image.fromarray(np.round(levels / (2**bits - 1) * 255).astype(np.uint8))
 
@@ -133,6 +147,26 @@ def heic() -> None:
         decoded = pillow_heif.open_heif(io.BytesIO(buffer.getvalue()), convert_hdr_to_8bit=False)
         found = np.asarray(decoded)
         write(f"{bits}-bits.heic", buffer.getvalue(), f"{bits} bits a channel", narrow(found, 16))
+    plain("described.heic", marked((64, 48)), "EXIF with author, camera, time and place", exif=described())
+    data, levels = deep_heic(wide((96, 72), 16), 90, profile)
+    deep("deep-444.heic", "4:4:4, 10 bits a channel, Display P3 by an ICC profile", data, levels, 10, profile)
+    clear = np.dstack([wide((96, 72), 16), np.asarray(soft_alpha((96, 72))).astype(np.uint16) * 257])
+    data, levels = deep_heic(clear, 90)
+    deep("deep-alpha.heic", "4:4:4, 10 bits a channel, with transparency", data, levels, 10)
+
+
+def deep_heic(levels: np.ndarray, quality: int, profile: bytes | None = None) -> tuple[bytes, np.ndarray]:
+    """10 bits, 4:4:4; and what libheif makes of it."""
+    pillow_heif.options.SAVE_HDR_TO_12_BIT = False
+    buffer = io.BytesIO()
+    mode = {3: "RGB;16", 4: "RGBA;16"}[levels.shape[2]]
+    file = pillow_heif.from_bytes(mode, levels.shape[1::-1], levels.tobytes())
+    if profile:
+        file.info.update(icc_profile=profile, icc_profile_type="prof")
+    file.save(buffer, quality=quality, chroma=444)
+    decoded = pillow_heif.open_heif(io.BytesIO(buffer.getvalue()), convert_hdr_to_8bit=False)
+    # It moves ten bits to the upper end of sixteen.
+    return buffer.getvalue(), np.asarray(decoded) >> 6
 
 
 def box(name: bytes, *content: bytes) -> bytes:
@@ -213,6 +247,9 @@ def avif() -> None:
     for bits in (10, 12):
         data = imagecodecs.avif_encode(wide((96, 72), bits), level=90, bitspersample=bits, pixelformat="420")
         write(f"{bits}-bits.avif", data, f"{bits} bits a channel", narrow(imagecodecs.avif_decode(data), bits))
+    plain("described.avif", marked((64, 48)), "EXIF with author, camera, time and place", exif=described())
+    data = imagecodecs.avif_encode(wide((96, 72), 10), level=90, bitspersample=10, pixelformat="444")
+    deep("deep-444.avif", "4:4:4, 10 bits a channel", data, imagecodecs.avif_decode(data), 10)
     data = avif_grid(marked((160, 120)), 64)
     write("grid.avif", data, "a grid of 3×2 tiles of 64×64, beyond the edges, brand `mif1`", seen(data, form="AVIF"))
 
@@ -227,6 +264,7 @@ def large() -> None:
         "plain.heic": encode(ramp, "HEIF", quality=30),
         "444-alpha.heic": encode(clear, "HEIF", quality=30, chroma=444),
         "grid.heic": encode(ramp, "HEIF", quality=30, tile_size=512),
+        "10-bits.heic": deep_heic(np.asarray(ramp).astype(np.uint16) << 8, 30)[0],
         "plain.avif": encode(ramp, "AVIF", quality=30),
         "444-alpha.avif": encode(clear, "AVIF", quality=30, subsampling="4:4:4"),
         "12-bits.avif": imagecodecs.avif_encode(np.asarray(ramp).astype(np.uint16) << 4, level=30, bitspersample=12, pixelformat="444"),

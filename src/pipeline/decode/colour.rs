@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use moxcms::{
-    CicpColorPrimaries, CicpProfile, ColorProfile, DataColorSpace, Layout, MatrixCoefficients,
-    RenderingIntent, TransferCharacteristics, Transform8BitExecutor, Transform16BitExecutor,
-    TransformExecutor, TransformOptions,
+    ColorProfile, DataColorSpace, Layout, RenderingIntent, Transform8BitExecutor,
+    Transform16BitExecutor, TransformExecutor, TransformOptions,
 };
 use rayon::prelude::*;
 
@@ -34,43 +33,6 @@ type Transform = Arc<Transform8BitExecutor>;
 /// RGB pixels to sRGB, in place.
 pub(super) fn rgb_to_srgb(rgb: Vec<u8>, icc: Option<&[u8]>) -> Vec<u8> {
     transformed(rgb, transform(icc, DataColorSpace::Rgb, Layout::Rgb))
-}
-
-/// RGB pixels whose colours are described by code points of ITU-T H.273 to sRGB, in place.
-///
-/// The curves of television (1, 6, 14, 15) are taken for sRGB's, as browsers do: stills that say so
-/// were never graded for a dark room. What is unspecified or unknown is taken as sRGB.
-#[cfg_attr(
-    not(any(feature = "heic", feature = "avif")),
-    expect(dead_code, reason = "only HEIF tells colours in this way")
-)]
-pub(super) fn code_points_to_srgb(rgb: Vec<u8>, primaries: u16, transfer: u16) -> Vec<u8> {
-    let transfer = match transfer {
-        1 | 2 | 6 | 14 | 15 => 13,
-        other => other,
-    };
-    let primaries = if primaries == 2 { 1 } else { primaries };
-    let transform = code_point::<CicpColorPrimaries>(primaries)
-        .zip(code_point::<TransferCharacteristics>(transfer))
-        .filter(|_| (primaries, transfer) != (1, 13))
-        .and_then(|(color_primaries, transfer_characteristics)| {
-            let profile = ColorProfile::new_from_cicp(CicpProfile {
-                color_primaries,
-                transfer_characteristics,
-                matrix_coefficients: MatrixCoefficients::Identity,
-                full_range: true,
-            });
-            let srgb = ColorProfile::new_srgb();
-            profile
-                .create_transform_8bit(Layout::Rgb, &srgb, Layout::Rgb, options(&profile))
-                .inspect_err(|error| tracing::debug!(%error, primaries, transfer, "the colours' code points cannot be used; ignored"))
-                .ok()
-        });
-    transformed(rgb, transform)
-}
-
-fn code_point<T: TryFrom<u8>>(number: u16) -> Option<T> {
-    T::try_from(u8::try_from(number).ok()?).ok()
 }
 
 fn transformed(mut rgb: Vec<u8>, transform: Option<Transform>) -> Vec<u8> {

@@ -141,7 +141,7 @@ pub struct Header {
     pub height: u32,
     /// How the stored pixels must be turned to be upright.
     pub orientation: Orientation,
-    /// Bytes a pixel in the decoder's own buffer.
+    /// Bytes a pixel in the decoder's own buffer, with all bits that the file has.
     pub bytes_per_pixel: u32,
     /// Whether the source has transparency.
     pub alpha: bool,

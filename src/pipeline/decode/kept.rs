@@ -160,12 +160,13 @@ impl Header {
     /// Whether samples may have 16 bits. An 8-bit picture with alpha has as many bytes a pixel as a grey one
     /// with 16 bits; of those more is reserved than they need.
     fn may_be_deep(&self) -> bool {
-        let known = matches!(self.format, SourceFormat::Png | SourceFormat::Tiff);
-        // Grey and alpha; grey; RGB.
-        let deep = match (self.alpha, self.bytes_per_pixel) {
-            (true, bytes) => bytes >= 4,
-            (false, bytes) => bytes == 2 || bytes >= 6,
-        };
-        known && deep
+        match (self.format, self.alpha, self.bytes_per_pixel) {
+            // Grey and alpha; grey; RGB.
+            (SourceFormat::Png | SourceFormat::Tiff, true, bytes) => bytes >= 4,
+            (SourceFormat::Png | SourceFormat::Tiff, false, bytes) => bytes == 2 || bytes >= 6,
+            // RGB always.
+            (SourceFormat::Heic | SourceFormat::Avif, _, bytes) => bytes >= 6,
+            _ => false,
+        }
     }
 }

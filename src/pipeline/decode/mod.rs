@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::error::{Code, Error, Result};
 
 mod chunks;
+mod code_points;
 mod colour;
 mod deep;
 mod exif;
@@ -110,9 +111,7 @@ fn decode_pixels(bytes: &[u8], header: &Header, limits: &Limits, wanted: &Wanted
     limits.check(header.format, header.width, header.height)?;
     let stored = match header.format {
         SourceFormat::Jpeg => jpeg::decode(bytes, header, wanted)?,
-        SourceFormat::Heic | SourceFormat::Avif => {
-            Kept::plain(heif::decode(bytes, header, limits)?)
-        }
+        SourceFormat::Heic | SourceFormat::Avif => heif::decode(bytes, header, limits, wanted)?,
         _ => raster::decode(bytes, header, wanted)?,
     };
     Ok(orient::all_upright(stored, header.orientation))

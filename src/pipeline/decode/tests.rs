@@ -5,6 +5,7 @@ use image::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::job::{ColourProfile, Depth, KeepMetadata};
 use crate::pipeline::fixtures::{self, difference, file};
 
 fn open(bytes: &[u8]) -> Result<Photo> {
@@ -494,7 +495,8 @@ proptest! {
 
     #[test]
     fn a_flipped_byte_is_an_error_or_a_photo_of_the_same_size(
-        which in 0usize..9, at in any::<prop::sample::Index>(), value in any::<u8>(),
+        which in 0usize..11, at in any::<prop::sample::Index>(), value in any::<u8>(),
+        keeps_all in any::<bool>(),
     ) {
         let picture = DynamicImage::ImageRgb8(rgb_picture(24, 16));
         let mut bytes = match which {
@@ -506,14 +508,26 @@ proptest! {
             5 => file(&picture, ImageFormat::Bmp),
             6 => include_bytes!("../../../tests/fixtures/heif/alpha.heic").to_vec(),
             7 => include_bytes!("../../../tests/fixtures/heif/alpha.avif").to_vec(),
+            8 => include_bytes!("../../../tests/fixtures/heif/10-bits.heic").to_vec(),
+            9 => include_bytes!("../../../tests/fixtures/heif/10-bits.avif").to_vec(),
             _ => file(&picture, ImageFormat::Tiff),
         };
         let at = at.index(bytes.len());
         bytes[at] = value;
         let limits = Limits { max_pixels: 1_000_000, ..Limits::default() };
+        let wanted = match keeps_all {
+            true => Wanted {
+                profile: ColourProfile::Source,
+                depth: Depth::Source,
+                metadata: KeepMetadata::ExifWithLocation,
+                dpi: 300,
+            },
+            false => Wanted::default(),
+        };
         if let Ok(header) = sniff(&bytes, &limits)
-            && let Ok(Kept { photo, .. }) = decode_pixels(&bytes, &header, &limits, &Wanted::default())
+            && let Ok(Kept { photo, deep, .. }) = decode_pixels(&bytes, &header, &limits, &wanted)
         {
+            prop_assert!(deep.is_none_or(|deep| deep.rgb.len() == photo.rgb.len()));
             prop_assert_eq!((photo.width, photo.height), header.upright_size());
             prop_assert_eq!(photo.rgb.len(), photo.pixels() * 3);
         }

@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 
-use super::{Header, Limits, Photo, SourceFormat};
+use super::{Header, Kept, Limits, SourceFormat, Wanted};
 
 /// None is recognised.
 pub(super) fn format_of(_: &[u8]) -> Option<SourceFormat> {
@@ -13,7 +13,7 @@ pub(super) fn header(_: &[u8], format: SourceFormat, _: &Limits) -> Result<Heade
     Err(left_out(format))
 }
 
-pub(super) fn decode(_: &[u8], header: &Header, _: &Limits) -> Result<Photo> {
+pub(super) fn decode(_: &[u8], header: &Header, _: &Limits, _: &Wanted) -> Result<Kept> {
     Err(left_out(header.format))
 }
 

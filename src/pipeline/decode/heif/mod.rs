@@ -5,11 +5,15 @@
 //! What HEIF says of turning and mirroring counts, and EXIF's orientation does not (ISO/IEC 23008-12,
 //! annex A.2.1): phones write both.
 
+use std::borrow::Cow;
+
 use heifer::heifer_isobmff::HeifFile;
 
 use crate::error::{Code, Error, Result};
+use crate::job::{Depth, KeepMetadata};
 
-use super::{Header, Limits, Photo, SourceFormat, colour};
+use super::colour::{self, Profile};
+use super::{Carried, Deep, Header, Kept, Limits, Photo, SourceFormat, Wanted, code_points, deep};
 
 #[cfg(feature = "avif")]
 mod av1;
@@ -19,6 +23,7 @@ mod hevc;
 mod paint;
 mod still;
 
+use paint::Level;
 use still::Still;
 
 /// Why a file is not read.
@@ -107,47 +112,112 @@ pub(super) fn header(bytes: &[u8], format: SourceFormat, limits: &Limits) -> Res
     Ok(still.header(bytes.len()))
 }
 
-/// The stored pixels as sRGB, cropped, not yet turned upright.
-pub(super) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Photo> {
-    decode_still(bytes, header, limits).map_err(|failure| failure.told(header.format))
+/// The stored pixels as sRGB or, if wanted, as they are; cropped, not yet turned upright.
+pub(super) fn decode(
+    bytes: &[u8],
+    header: &Header,
+    limits: &Limits,
+    wanted: &Wanted,
+) -> Result<Kept> {
+    decode_still(bytes, header, limits, wanted).map_err(|failure| failure.told(header.format))
 }
 
-fn decode_still(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Photo, Failure> {
+fn decode_still(
+    bytes: &[u8],
+    header: &Header,
+    limits: &Limits,
+    wanted: &Wanted,
+) -> Result<Kept, Failure> {
     let still = Still::open(bytes, header.format, limits)?;
     if still.header(bytes.len()) != *header {
         return Err(Failure::damaged(
             "it is not the file whose header was checked",
         ));
     }
-    // Alpha first: it leaves one byte a pixel, and colour is decoded beside that.
+    let (deep, (rgb, alpha), profile) = if wanted.depth == Depth::Source && still.is_deep() {
+        let stored = pixels::<u16>(&still)?;
+        let icc = icc(&still, stored.in_stream)?;
+        let profile = Profile::wanted(icc.as_deref(), wanted.profile);
+        let (mut rgb, alpha) = (stored.rgb, stored.alpha);
+        if profile.is_none() {
+            colour::deep_rgb_to_srgb(&mut rgb, icc.as_deref());
+        }
+        let deep = Deep { rgb, alpha };
+        let shallow = deep::shallow(&deep);
+        (Some(deep), shallow, profile)
+    } else {
+        let stored = pixels::<u8>(&still)?;
+        let icc = icc(&still, stored.in_stream)?;
+        let profile = Profile::wanted(icc.as_deref(), wanted.profile);
+        let rgb = match profile {
+            Some(_) => stored.rgb,
+            None => colour::rgb_to_srgb(stored.rgb, icc.as_deref()),
+        };
+        (None, (rgb, stored.alpha), profile)
+    };
+    let exif = match wanted.metadata {
+        KeepMetadata::None => None,
+        _ => still.exif(),
+    };
+    Ok(Kept {
+        photo: Photo {
+            width: header.width,
+            height: header.height,
+            rgb,
+            alpha,
+        },
+        deep,
+        carried: Carried {
+            profile,
+            exif: wanted.exif(exif.as_deref()),
+        },
+    })
+}
+
+/// What is shown, cropped, in its own colours.
+struct Stored<S> {
+    rgb: Vec<S>,
+    alpha: Option<Vec<S>>,
+    in_stream: Option<StreamColours>,
+}
+
+fn pixels<S: Level>(still: &Still<'_>) -> Result<Stored<S>, Failure> {
+    // Alpha first: it leaves one sample a pixel, and colour is decoded beside that.
     let alpha = still.alpha.as_ref();
-    let mut alpha = alpha.map(|a| paint::alpha(&still.file, a)).transpose()?;
-    let (mut rgb, in_stream) = paint::colour(&still)?;
+    let mut alpha = alpha
+        .map(|a| paint::alpha::<S>(&still.file, a))
+        .transpose()?;
+    let (mut rgb, in_stream) = paint::colour::<S>(still)?;
     if let Some(alpha) = alpha.as_ref().filter(|_| still.is_premultiplied) {
         paint::unpremultiply(&mut rgb, alpha);
     }
     let stored = (still.colour.width, still.colour.height);
-    still.crop.apply::<3>(&mut rgb, stored);
+    still.crop.apply::<S, 3>(&mut rgb, stored);
     if let Some(alpha) = &mut alpha {
-        still.crop.apply::<1>(alpha, stored);
+        still.crop.apply::<S, 1>(alpha, stored);
     }
-    let rgb = match (still.icc(), still.code_points()) {
-        (Some(icc), _) => colour::rgb_to_srgb(rgb, Some(icc)),
-        (None, Some(nclx)) => colour::code_points_to_srgb(rgb, nclx.primaries, nclx.transfer),
-        (None, None) => match in_stream {
-            Some((primaries, transfer)) => {
-                still::is_shown_as_is(transfer)?;
-                colour::code_points_to_srgb(rgb, primaries, transfer)
-            }
-            None => rgb,
-        },
-    };
-    Ok(Photo {
-        width: header.width,
-        height: header.height,
+    Ok(Stored {
         rgb,
         alpha,
+        in_stream,
     })
+}
+
+/// The profile of the colours: the file's own, or one for its code points or else its stream's. `None` for sRGB.
+fn icc<'s>(
+    still: &'s Still<'_>,
+    in_stream: Option<StreamColours>,
+) -> Result<Option<Cow<'s, [u8]>>, Failure> {
+    if let Some(icc) = still.icc() {
+        return Ok(Some(Cow::Borrowed(icc)));
+    }
+    let told = still.code_points();
+    let told = told.map(|nclx| (nclx.primaries, nclx.transfer));
+    let Some((primaries, transfer)) = told.or(in_stream) else {
+        return Ok(None);
+    };
+    still::is_shown_as_is(transfer)?;
+    Ok(code_points::profile(primaries, transfer).map(Cow::Owned))
 }
 
 /// Primaries and transfer of a stream, code points of ITU-T H.273.

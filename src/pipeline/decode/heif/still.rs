@@ -23,6 +23,9 @@ pub(super) const PADDING: u32 = 128;
 /// has a decoder and its parameter sets of its own.
 const MAX_TILES: usize = 1024;
 
+/// EXIF with what stands before it. What keeps it reads 64 KiB at most.
+const MAX_EXIF_BYTES: u64 = 128 << 10;
+
 /// Code points of ITU-T H.273.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CodePoints {
@@ -45,6 +48,8 @@ pub(super) struct Picture {
     pub tile: (u32, u32),
     /// Coded items, row by row. A coded picture is its own only tile.
     pub tiles: Vec<ItemId>,
+    /// Bits a sample, of the tile that says to have most.
+    bits: u8,
     /// Bytes a pixel of a tile that the decoder needs at its peak.
     decoder_bytes_per_pixel: u64,
 }
@@ -115,23 +120,29 @@ impl<'a> Still<'a> {
         Ok(still)
     }
 
+    /// Whether colours have more than 8 bits, and no more than are painted.
+    pub fn is_deep(&self) -> bool {
+        (9..=12).contains(&self.colour.bits)
+    }
+
     /// `file_bytes`: the whole file's.
     pub fn header(&self, file_bytes: usize) -> Header {
         let (width, height) = (self.crop.width, self.crop.height);
         let alpha = self.alpha.is_some();
+        // As much as is needed where all bits are wanted.
+        let samples = (3 + u64::from(alpha)) * if self.is_deep() { 2 } else { 1 };
         let stored = u64::from(self.colour.width) * u64::from(self.colour.height);
         let pictures = [Some(&self.colour), self.alpha.as_ref()];
         let decoder = pictures.into_iter().flatten().map(Picture::decoder_bytes);
         // A tile is decoded beside the finished transparency and the colours that it goes into. Its
         // bytes are copied up to three times: out of their pieces, into a stream, out of that.
-        let decode =
-            stored * (3 + u64::from(alpha)) + decoder.max().unwrap_or(0) + 3 * file_bytes as u64;
+        let decode = stored * samples + decoder.max().unwrap_or(0) + 3 * file_bytes as u64;
         let header = Header {
             format: self.colour.codec,
             width,
             height,
             orientation: self.orientation,
-            bytes_per_pixel: 3 + u32::from(alpha),
+            bytes_per_pixel: samples as u32,
             alpha,
             in_jpeg: false,
             code_bytes: 0,
@@ -157,11 +168,41 @@ impl<'a> Still<'a> {
         self.described_by(nclx)
     }
 
+    /// EXIF of the whole or else of its first tile: a TIFF, which some write after JPEG's `Exif\0\0` (ISO/IEC 23008-12,
+    /// annex A.2.1). `None` also where it is longer than any that is kept, or does
+    /// not say how long it is.
+    pub fn exif(&self) -> Option<Vec<u8>> {
+        let is_exif = |&id: &ItemId| self.file.item(id).is_ok_and(|i| i.item_type.0 == *b"Exif");
+        let describing = |id| self.file.referencing_items(id, b"cdsc");
+        let id = self
+            .whole_and_first_tile()
+            .find_map(|id| describing(id).into_iter().find(is_exif))?;
+        is_in_the_file(&self.file, id).ok()?;
+        let extents = &self.file.item(id).ok()?.location.as_ref()?.extents;
+        let length = extents.iter().try_fold(0_u64, |sum, extent| {
+            sum.checked_add(extent.length).filter(|_| extent.length > 0)
+        });
+        if length.is_none_or(|length| length > MAX_EXIF_BYTES) {
+            tracing::debug!(
+                ?length,
+                "the EXIF is too large, or does not say how large; not kept"
+            );
+            return None;
+        }
+        let data = self.file.item_data(id).ok()?;
+        let (offset, rest) = data.split_first_chunk::<4>()?;
+        let offset = u32::from_be_bytes(*offset) as usize;
+        rest.get(offset..).map(<[u8]>::to_vec)
+    }
+
     fn described_by<'s, T>(&'s self, told: impl Fn(&'s Property) -> Option<T>) -> Option<T> {
-        [Some(&self.file.primary_id), self.colour.tiles.first()]
-            .into_iter()
-            .flatten()
-            .find_map(|&id| self.file.item_properties(id).ok()?.find_map(&told))
+        self.whole_and_first_tile()
+            .find_map(|id| self.file.item_properties(id).ok()?.find_map(&told))
+    }
+
+    fn whole_and_first_tile(&self) -> impl Iterator<Item = ItemId> {
+        let first = self.colour.tiles.first().copied();
+        std::iter::once(self.file.primary_id).chain(first)
     }
 }
 
@@ -223,6 +264,7 @@ impl Picture {
                 columns: 1,
                 tile: size,
                 tiles: vec![id],
+                bits: bits(file, id, codec),
                 decoder_bytes_per_pixel: decoder_bytes_per_pixel(file, id, codec),
             });
         }
@@ -248,12 +290,13 @@ impl Picture {
         let first = *tiles.first().expect("a grid has a row and a column");
         let codec = codec_of(file.item(first)?.item_type.0)?;
         let tile = size_of(file, first, codec, limits)?;
-        let mut decoder = 0;
+        let (mut most_bits, mut decoder) = (0, 0);
         for &id in &tiles {
             if codec_of(file.item(id)?.item_type.0)? != codec || file.image_size(id)? != Some(tile)
             {
                 return Err(Failure::unread("the tiles of its grid are not alike"));
             }
+            most_bits = most_bits.max(bits(file, id, codec));
             decoder = decoder.max(decoder_bytes_per_pixel(file, id, codec));
         }
         // The tiles cover the picture, and none lies outside of it.
@@ -274,11 +317,12 @@ impl Picture {
             columns,
             tile,
             tiles,
+            bits: most_bits,
             decoder_bytes_per_pixel: decoder,
         })
     }
 
-    /// What the decoder needs for one tile, with its pixels as RGBA.
+    /// What the decoder needs for one tile, with its pixels as RGBA of all their bits.
     fn decoder_bytes(&self) -> u64 {
         let padded = |side: u32| u64::from(side) + u64::from(PADDING);
         padded(self.tile.0) * padded(self.tile.1) * self.decoder_bytes_per_pixel
@@ -330,10 +374,32 @@ fn check_size(
     limits.check(format, width, height).map_err(Failure::Limits)
 }
 
+/// Bits a sample, as the configuration says; 0 where there is none.
+fn bits(file: &HeifFile<'_>, id: ItemId, codec: SourceFormat) -> u8 {
+    if codec == SourceFormat::Heic {
+        let config = file.hevc_config(id).ok().flatten();
+        return config.map_or(0, |c| c.bit_depth_luma.max(c.bit_depth_chroma));
+    }
+    // AV1 Codec ISO Media File Format Binding, 2.3: the third byte's second and third bit.
+    let flags = file.item_properties(id).ok().and_then(|mut properties| {
+        properties.find_map(|property| match property {
+            Property::Unknown(name, config) if name.0 == *b"av1C" => config.get(2).copied(),
+            _ => None,
+        })
+    });
+    match flags.map(|flags| (flags & 0x40 != 0, flags & 0x20 != 0)) {
+        None => 0,
+        Some((false, _)) => 8,
+        Some((true, false)) => 10,
+        Some((true, true)) => 12,
+    }
+}
+
 /// At its peak, the decoder of a tile holds planes of 16 bits a sample, a copy of them, and some 2
 /// bytes of notes; then the planes and RGBA.
 fn decoder_bytes_per_pixel(file: &HeifFile<'_>, id: ItemId, codec: SourceFormat) -> u64 {
-    let of_planes = |planes: u64| (2 * planes + 2).max(planes + 4);
+    let rgba = if bits(file, id, codec) > 8 { 8 } else { 4 };
+    let of_planes = |planes: u64| (2 * planes + 2).max(planes + rgba);
     match codec {
         // The stream is held to what its configuration says before it is decoded.
         SourceFormat::Heic => match file.hevc_config(id) {
@@ -452,8 +518,8 @@ fn aperture(whole: u32, size: (u32, u32), offset: (i32, u32)) -> Option<(u32, u3
 }
 
 impl Crop {
-    /// Leaves the part, of a picture of `stored` size and `N` bytes a pixel.
-    pub fn apply<const N: usize>(&self, pixels: &mut Vec<u8>, stored: (u32, u32)) {
+    /// Leaves the part, of a picture of `stored` size and `N` samples a pixel.
+    pub fn apply<S: Copy, const N: usize>(&self, pixels: &mut Vec<S>, stored: (u32, u32)) {
         if (self.width, self.height) == stored {
             return;
         }
@@ -500,7 +566,7 @@ mod tests {
             height: 2,
         };
         let mut pixels = (0..24).collect();
-        crop.apply::<2>(&mut pixels, (4, 3));
+        crop.apply::<u8, 2>(&mut pixels, (4, 3));
         assert_eq!(pixels, [10, 11, 12, 13, 18, 19, 20, 21]);
     }
 }
