@@ -24,7 +24,7 @@ fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Waits until so many have ended so.
-fn ended(worker: &Worker, outcome: &str, count: usize) {
+pub fn ended(worker: &Worker, outcome: &str, count: usize) {
     let label = format!("outcome=\"{outcome}\"");
     wait_until(outcome, || {
         let found = worker.metric("cutout_shadow_runs_total", &[&label]);
