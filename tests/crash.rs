@@ -410,7 +410,9 @@ impl Lane<'_> {
             seen.extend(self.outputs().await);
         }
         let _worker = Worker::start(self.worker()).ready();
-        let results = self.pubsub.pull(&self.name("results"), 1, PATIENCE).await;
+        // The emulator gives a dead worker's stream the job once more before it notices, and once for each death.
+        let answers = self.name("results");
+        let results = self.pubsub.pull(&answers, 1, 3 * PATIENCE).await;
         let mut statuses: Vec<_> = results.iter().map(|r| status(&r.json())).collect();
         let bad = OF_BAD_JOBS.contains(&self.point);
         let dead = self.name("dead");
@@ -421,7 +423,7 @@ impl Lane<'_> {
         };
         // Whatever else there may be, duplicates above all.
         let rest = Duration::from_secs(2);
-        let more = self.pubsub.pull(&self.name("results"), 9, rest).await;
+        let more = self.pubsub.pull(&answers, 9, rest).await;
         statuses.extend(more.iter().map(|r| status(&r.json())));
         dead_letters += self.pubsub.pull(&dead, 9, rest).await.len();
         let outputs = self.outputs().await;

@@ -279,10 +279,14 @@ fn no_job_allocates_more_than_its_header_announced() {
             &blur, &overlay, &stretched, &covering, &smaller, &cropped, &larger,
         ];
         // Outputs differ after decoding, where only transparency matters.
-        let others = if i == 0 || name == "rgba Png" {
-            &others[..]
-        } else {
-            &[]
+        let others = match (i, name.as_str()) {
+            (0, _) | (_, "rgba Png") => &others[..],
+            (_, "profile bomb") => &[],
+            (_, name) if name.ends_with(" Png") => &[],
+            _ => {
+                decoding_takes_what_it_says(name, bytes);
+                continue;
+            }
         };
         for output in [&whole].iter().chain(others) {
             takes_what_is_announced(name, bytes, output, &matte);
