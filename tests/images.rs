@@ -189,7 +189,8 @@ fn heif_decodes_to_what_other_decoders_see(extension: &str) {
                 let found = format!("{name}: luma {luma:.3}, mean {mean:.3}, largest {largest:.1}");
                 println!("{found}");
                 let is_right = if name.starts_with("444") || name.starts_with("grey") {
-                    mean < 0.2 && largest <= 1.0
+                    // With a profile, LittleCMS rounds in other places.
+                    mean < 0.2 && largest <= if name.contains("icc") { 2.0 } else { 1.0 }
                 } else {
                     luma < 0.8 && mean < 4.5
                 };

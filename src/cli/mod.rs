@@ -354,7 +354,7 @@ struct OutputArgs {
     #[arg(long, default_value = "srgb", value_name = "PROFILE")]
     profile: ColourProfile,
 
-    /// Bits of a sample: 8, or source for 16 where the photo has 16 (png; rgba, mask or a plain colour)
+    /// Bits of a sample: 8, or source for 16 where the photo has more than 8 (png; rgba, mask or a plain colour)
     #[arg(long, default_value = "8", value_name = "BITS")]
     depth: Depth,
 

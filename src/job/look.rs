@@ -48,7 +48,7 @@ pub enum Depth {
     /// 8.
     #[default]
     Eight,
-    /// 16 where the photo has 16, else 8.
+    /// 16 where the photo has more than 8, else 8.
     Source,
 }
 
@@ -75,7 +75,7 @@ impl FromStr for Depth {
             "8" => Ok(Self::Eight),
             "source" => Ok(Self::Source),
             _ => Err(invalid(format!(
-                "{text:?} is not an output depth: use 8, or source for 16 bits where the photo has 16"
+                "{text:?} is not an output depth: use 8, or source for 16 bits where the photo has more than 8"
             ))),
         }
     }

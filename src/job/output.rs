@@ -56,7 +56,7 @@ pub struct Output {
     /// `srgb`, or `source` for the photo's own RGB profile. The file says which.
     #[serde(skip_serializing_if = "ColourProfile::is_default")]
     pub profile: ColourProfile,
-    /// 8, or `source` for 16 bits where the photo has 16: PNG with `rgba`, `mask` or a plain colour.
+    /// 8, or `source` for 16 bits where the photo has more than 8: PNG with `rgba`, `mask` or a plain colour.
     #[serde(skip_serializing_if = "Depth::is_default")]
     pub depth: Depth,
     /// What of the photo's EXIF goes into the file; where it was taken only if asked for.

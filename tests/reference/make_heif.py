@@ -79,9 +79,15 @@ def rgba(size: tuple[int, int]) -> Image.Image:
 
 def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
     embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    return ImageCms.profileToProfile(
-        picture, embedded, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
-    )
+    srgb, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
+    return ImageCms.profileToProfile(picture, embedded, srgb, intent, outputMode="RGB")
+
+
+def grey_with_profile(name: str, form: str, **options: object) -> None:
+    """Whose levels are not sRGB's."""
+    profile = rawformats.grey_of_gamma(1.8)
+    data = encode(photo((96, 72)).convert("L"), form, quality=90, icc_profile=profile, **options)
+    write(name, data, "one channel, with an ICC profile for grey", to_srgb(seen(data, "L"), profile))
 
 
 def exif(orientation: int) -> bytes:
@@ -130,6 +136,7 @@ def heic() -> None:
     plain("422.heic", photo((96, 72)), "4:2:2", chroma=422)
     plain("limited.heic", photo((96, 72)), "BT.709, limited range", matrix_coefficients=1, full_range_flag=0)
     plain("grey.heic", photo((96, 72)).convert("L"), "one channel", "RGB")
+    grey_with_profile("grey-icc.heic", "HEIF")
     plain("alpha.heic", rgba((96, 72)), "transparency as an auxiliary picture", "RGBA")
 
     profile = rawformats.display_p3()
@@ -236,6 +243,7 @@ def avif() -> None:
     plain("422.avif", photo((96, 72)), "4:2:2", subsampling="4:2:2")
     plain("limited.avif", photo((96, 72)), "limited range", range="limited")
     plain("grey.avif", photo((96, 72)).convert("L"), "one channel", "RGB", subsampling="4:0:0")
+    grey_with_profile("grey-icc.avif", "AVIF", subsampling="4:0:0")
     plain("alpha.avif", rgba((96, 72)), "transparency as an auxiliary picture", "RGBA")
     plain("premultiplied.avif", rgba((96, 72)), "colours multiplied by their transparency", "RGBA", alpha_premultiplied=True)
     for orientation in range(1, 9):

@@ -78,7 +78,7 @@ def tiff16(pixels: np.ndarray) -> bytes:
 
 
 def icc_profile(name: str, colorants: tuple[tuple[float, float, float], ...], curve: bytes) -> bytes:
-    """An ICC v4 display profile of three D50-adapted XYZ colorants and one tone curve.
+    """An ICC v4 display profile of three D50-adapted XYZ colorants and one tone curve; of grey, without colorants.
 
     Dates and identifiers are left at zero, so that the profile is the same each time.
     """
@@ -94,24 +94,28 @@ def icc_profile(name: str, colorants: tuple[tuple[float, float, float], ...], cu
         return b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(encoded), 28) + encoded
 
     d50 = (0.9642, 1.0, 0.8249)
-    red, green, blue = colorants
-    tags = [
-        (b"desc", text(name)),
-        (b"cprt", text("CC0")),
-        (b"wtpt", xyz(d50)),
-        (b"rXYZ", xyz(red)),
-        (b"gXYZ", xyz(green)),
-        (b"bXYZ", xyz(blue)),
-        *[(channel, curve) for channel in (b"rTRC", b"gTRC", b"bTRC")],
-    ]
+    tags = [(b"desc", text(name)), (b"cprt", text("CC0")), (b"wtpt", xyz(d50))]
+    if colorants:
+        space = b"RGB "
+        tags += [(channel, xyz(colorant)) for channel, colorant in zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants)]
+        tags += [(channel, curve) for channel in (b"rTRC", b"gTRC", b"bTRC")]
+    else:
+        space = b"GRAY"
+        tags.append((b"kTRC", curve))
     table, data = b"", b""
     start = 128 + 4 + 12 * len(tags)
     for signature, value in tags:
         table += struct.pack(">4sII", signature, start + len(data), len(value))
         data += value + bytes(-len(value) % 4)
-    header = struct.pack(">I4sI4s4s4s", start + len(data), bytes(4), 0x04000000, b"mntr", b"RGB ", b"XYZ ")
+    header = struct.pack(">I4sI4s4s4s", start + len(data), bytes(4), 0x04000000, b"mntr", space, b"XYZ ")
     header += bytes(12) + b"acsp" + bytes(28) + b"".join(map(fixed, d50))
     return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
+
+
+def grey_of_gamma(gamma: float) -> bytes:
+    """A profile of grey pixels."""
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))
+    return icc_profile(f"Grey of gamma {gamma} (hand-built)", (), curve)
 
 
 def display_p3() -> bytes:

@@ -84,7 +84,7 @@ pub struct PictureLook {
     background_fit: Option<String>,
     /// `srgb` (default), or `source` for the photo's own RGB profile
     profile: Option<String>,
-    /// `8` (default), or `source` for 16 bits where the photo has 16
+    /// `8` (default), or `source` for 16 bits where the photo has more than 8
     depth: Option<String>,
     /// A shadow under the subject: `soft`, or `x=1%,y=2%,blur=4%,opacity=0.4,color=#000000`
     shadow: Option<String>,

@@ -83,7 +83,7 @@ pub struct PhotoForm {
     background_fit: Option<String>,
     /// `remove-background`: `srgb` (default), or `source` for the photo's own RGB profile.
     profile: Option<String>,
-    /// `remove-background`: `8` (default), or `source` for 16 bits where the photo has 16.
+    /// `remove-background`: `8` (default), or `source` for 16 bits where the photo has more than 8.
     depth: Option<String>,
     /// `remove-background`: a shadow, `soft` or `x=1%,y=2%,blur=4%,opacity=0.4,color=#000000`.
     shadow: Option<String>,

@@ -76,6 +76,11 @@ pub(super) fn deep_grey_to_srgb(
     rgb
 }
 
+/// Whether a profile is for grey samples (ICC.1:2022, 7.2.6).
+pub(super) fn is_of_grey(icc: &[u8]) -> bool {
+    icc.get(16..20) == Some(b"GRAY")
+}
+
 fn in_place<T: Copy + Default + Send + Sync>(
     transform: &(dyn TransformExecutor<T> + Send + Sync),
     rgb: &mut [T],

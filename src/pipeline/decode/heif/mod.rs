@@ -137,10 +137,13 @@ fn decode_still(
     let (deep, (rgb, alpha), profile) = if wanted.depth == Depth::Source && still.is_deep() {
         let stored = pixels::<u16>(&still)?;
         let icc = icc(&still, stored.in_stream)?;
-        let profile = Profile::wanted(icc.as_deref(), wanted.profile);
+        let icc = icc.as_deref();
+        let profile = Profile::wanted(icc, wanted.profile);
         let (mut rgb, alpha) = (stored.rgb, stored.alpha);
-        if profile.is_none() {
-            colour::deep_rgb_to_srgb(&mut rgb, icc.as_deref());
+        if stored.is_grey && icc.is_some_and(colour::is_of_grey) {
+            rgb = colour::deep_grey_to_srgb(rgb.iter().step_by(3).copied(), icc);
+        } else if profile.is_none() {
+            colour::deep_rgb_to_srgb(&mut rgb, icc);
         }
         let deep = Deep { rgb, alpha };
         let shallow = deep::shallow(&deep);
@@ -148,10 +151,16 @@ fn decode_still(
     } else {
         let stored = pixels::<u8>(&still)?;
         let icc = icc(&still, stored.in_stream)?;
-        let profile = Profile::wanted(icc.as_deref(), wanted.profile);
-        let rgb = match profile {
-            Some(_) => stored.rgb,
-            None => colour::rgb_to_srgb(stored.rgb, icc.as_deref()),
+        let icc = icc.as_deref();
+        let profile = Profile::wanted(icc, wanted.profile);
+        let rgb = if stored.is_grey && icc.is_some_and(colour::is_of_grey) {
+            let grey: Vec<u8> = stored.rgb.iter().step_by(3).copied().collect();
+            drop(stored.rgb);
+            colour::grey_to_srgb(&grey, icc)
+        } else if profile.is_some() {
+            stored.rgb
+        } else {
+            colour::rgb_to_srgb(stored.rgb, icc)
         };
         (None, (rgb, stored.alpha), profile)
     };
@@ -174,33 +183,35 @@ fn decode_still(
     })
 }
 
-/// What is shown, cropped, in its own colours.
+/// What is shown, in its own colours.
 struct Stored<S> {
+    /// Three samples a pixel.
     rgb: Vec<S>,
+    /// A sample a pixel.
     alpha: Option<Vec<S>>,
+    /// Whether it has luma alone, and so three times the same sample.
+    is_grey: bool,
+    /// What the first stream says of its colours.
     in_stream: Option<StreamColours>,
 }
 
+/// Decoded and cropped.
 fn pixels<S: Level>(still: &Still<'_>) -> Result<Stored<S>, Failure> {
     // Alpha first: it leaves one sample a pixel, and colour is decoded beside that.
     let alpha = still.alpha.as_ref();
     let mut alpha = alpha
         .map(|a| paint::alpha::<S>(&still.file, a))
         .transpose()?;
-    let (mut rgb, in_stream) = paint::colour::<S>(still)?;
+    let mut stored = paint::colour::<S>(still)?;
     if let Some(alpha) = alpha.as_ref().filter(|_| still.is_premultiplied) {
-        paint::unpremultiply(&mut rgb, alpha);
+        paint::unpremultiply(&mut stored.rgb, alpha);
     }
-    let stored = (still.colour.width, still.colour.height);
-    still.crop.apply::<S, 3>(&mut rgb, stored);
+    let size = (still.colour.width, still.colour.height);
+    still.crop.apply::<S, 3>(&mut stored.rgb, size);
     if let Some(alpha) = &mut alpha {
-        still.crop.apply::<S, 1>(alpha, stored);
+        still.crop.apply::<S, 1>(alpha, size);
     }
-    Ok(Stored {
-        rgb,
-        alpha,
-        in_stream,
-    })
+    Ok(Stored { alpha, ..stored })
 }
 
 /// The profile of the colours: the file's own, or one for its code points or else its stream's. `None` for sRGB.

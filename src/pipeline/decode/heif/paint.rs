@@ -6,7 +6,7 @@ use heifer::heifer_hevc_dec::recon::Frame;
 use heifer::heifer_isobmff::HeifFile;
 
 use super::still::{CodePoints, Picture, Still, code_points_of};
-use super::{Coded, Failure, StreamColours, coded};
+use super::{Coded, Failure, Stored, coded};
 
 /// More bits than codecs have are not painted: the conversion's whole numbers have no room for them.
 const MAX_DEPTH: u8 = 12;
@@ -31,35 +31,42 @@ impl Level for u16 {
     const MOST: u32 = 65_535;
 }
 
-/// Colours as stored, three samples a pixel, of the whole picture before it is cropped; and what the
-/// first stream says of their primaries and transfer.
-pub(super) fn colour<S: Level>(
-    still: &Still<'_>,
-) -> Result<(Vec<S>, Option<StreamColours>), Failure> {
+/// Colours as stored, of the whole picture before it is cropped, without its transparency.
+pub(super) fn colour<S: Level>(still: &Still<'_>) -> Result<Stored<S>, Failure> {
     let picture = &still.colour;
     let of_whole = code_points_of(&still.file, still.file.primary_id);
-    let mut in_stream = None;
-    let mut whole = Vec::new();
+    let mut whole = Stored {
+        rgb: Vec::new(),
+        alpha: None,
+        is_grey: true,
+        in_stream: None,
+    };
     let stride = picture.width as usize * 3;
     for (i, &id) in picture.tiles.iter().enumerate() {
         let told = code_points_of(&still.file, id).or(of_whole);
         let coded = coded(&still.file, picture.codec, id, picture.tile)?;
         if i == 0 {
-            in_stream = coded.code_points;
+            whole.in_stream = coded.code_points;
         }
+        whole.is_grey &= is_grey(&coded.frame);
         let rgb = rgb(coded, told, picture.tile)?;
         if picture.tiles.len() == 1 && picture.tile == (picture.width, picture.height) {
-            return Ok((rgb, in_stream));
+            return Ok(Stored { rgb, ..whole });
         }
-        if whole.is_empty() {
-            whole = vec![S::default(); stride * picture.height as usize];
+        if whole.rgb.is_empty() {
+            whole.rgb = vec![S::default(); stride * picture.height as usize];
         }
-        place::<S, 3>(&mut whole, &rgb, picture, i);
+        place::<S, 3>(&mut whole.rgb, &rgb, picture, i);
     }
-    Ok((whole, in_stream))
+    Ok(whole)
 }
 
-/// Transparency, a sample a pixel. They have the full range whatever its stream says (ISO/IEC
+/// Whether it has luma alone.
+const fn is_grey(frame: &Frame) -> bool {
+    frame.widths[1] == 0
+}
+
+/// Transparency, a sample a pixel. Samples have the full range whatever the stream says (ISO/IEC
 /// 23000-22, 7.3.5.2).
 pub(super) fn alpha<S: Level>(file: &HeifFile<'_>, picture: &Picture) -> Result<Vec<S>, Failure> {
     let mut whole = vec![S::default(); picture.width as usize * picture.height as usize];
@@ -107,7 +114,7 @@ fn rgb<S: Level>(
             full_range: told.is_full_range,
         },
     );
-    let is_grey = frame.widths[1] == 0;
+    let is_grey = is_grey(&frame);
     // ITU-T H.273, table 4. Constant luminance, YCgCo, ICtCp and the rest are for video.
     if !is_grey && !matches!(params.matrix, 0 | 1 | 2 | 4 | 5 | 6 | 7 | 9) {
         return Err(Failure::Unread(format!(

@@ -191,8 +191,11 @@ impl<'a> Still<'a> {
         }
         let data = self.file.item_data(id).ok()?;
         let (offset, rest) = data.split_first_chunk::<4>()?;
-        let offset = u32::from_be_bytes(*offset) as usize;
-        rest.get(offset..).map(<[u8]>::to_vec)
+        let exif = rest.get(u32::from_be_bytes(*offset) as usize..);
+        if exif.is_none() {
+            tracing::debug!("the EXIF is not where it says; not kept");
+        }
+        exif.map(<[u8]>::to_vec)
     }
 
     fn described_by<'s, T>(&'s self, told: impl Fn(&'s Property) -> Option<T>) -> Option<T> {
