@@ -30,6 +30,31 @@ const STRETCH: usize = 4096;
 
 type Transform = Arc<Transform8BitExecutor>;
 
+/// RGB pixels as they are, with their profile, where that is wanted and can be used; else in sRGB.
+pub(super) fn rgb(
+    rgb: Vec<u8>,
+    icc: Option<&[u8]>,
+    wanted: ColourProfile,
+) -> (Vec<u8>, Option<Profile>) {
+    match Profile::wanted(icc, wanted) {
+        None => (rgb_to_srgb(rgb, icc), None),
+        profile => (rgb, profile),
+    }
+}
+
+/// The same in 16 bits.
+pub(super) fn deep_rgb(
+    mut rgb: Vec<u16>,
+    icc: Option<&[u8]>,
+    wanted: ColourProfile,
+) -> (Vec<u16>, Option<Profile>) {
+    let profile = Profile::wanted(icc, wanted);
+    if profile.is_none() {
+        deep_rgb_to_srgb(&mut rgb, icc);
+    }
+    (rgb, profile)
+}
+
 /// RGB pixels to sRGB, in place.
 pub(super) fn rgb_to_srgb(rgb: Vec<u8>, icc: Option<&[u8]>) -> Vec<u8> {
     transformed(rgb, transform(icc, DataColorSpace::Rgb, Layout::Rgb))
@@ -47,7 +72,7 @@ fn transformed(mut rgb: Vec<u8>, transform: Option<Transform>) -> Vec<u8> {
 }
 
 /// The same in 16 bits.
-pub(super) fn deep_rgb_to_srgb(rgb: &mut [u16], icc: Option<&[u8]>) {
+fn deep_rgb_to_srgb(rgb: &mut [u16], icc: Option<&[u8]>) {
     let shallow = transform(icc, DataColorSpace::Rgb, Layout::Rgb);
     if shallow.is_none_or(|transform| is_identity(&*transform)) {
         return;

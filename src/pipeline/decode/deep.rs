@@ -40,10 +40,7 @@ pub(super) fn split(
         rgb.extend(pixel[..3].iter().map(level));
     }
     drop(native);
-    let profile = Profile::wanted(icc, wanted);
-    if profile.is_none() {
-        colour::deep_rgb_to_srgb(&mut rgb, icc);
-    }
+    let (rgb, profile) = colour::deep_rgb(rgb, icc, wanted);
     (Deep { rgb, alpha }, profile)
 }
 

@@ -164,20 +164,13 @@ pub(super) fn decode(bytes: &[u8], header: &Header, wanted: &Wanted) -> Result<K
         return Err(failed(DecodeErrors::ExhaustedData, "picture"));
     }
     let icc = icc.as_deref();
-    let mut profile = None;
-    let rgb = match samples {
-        Samples::Grey => colour::grey_to_srgb(&native, icc),
-        Samples::Rgb => {
-            profile = colour::Profile::wanted(icc, wanted.profile);
-            match profile {
-                Some(_) => native,
-                None => colour::rgb_to_srgb(native, icc),
-            }
-        }
-        Samples::Cmyk => colour::cmyk_to_srgb(native, icc),
+    let (rgb, profile) = match samples {
+        Samples::Grey => (colour::grey_to_srgb(&native, icc), None),
+        Samples::Rgb => colour::rgb(native, icc, wanted.profile),
+        Samples::Cmyk => (colour::cmyk_to_srgb(native, icc), None),
         Samples::Ycck => {
             ycck_to_cmyk(&mut native);
-            colour::cmyk_to_srgb(native, icc)
+            (colour::cmyk_to_srgb(native, icc), None)
         }
     };
     let exif = segments.exif.clone().and_then(|exif| bytes.get(exif));

@@ -12,8 +12,9 @@ use heifer::heifer_isobmff::HeifFile;
 use crate::error::{Code, Error, Result};
 use crate::job::{Depth, KeepMetadata};
 
-use super::colour::{self, Profile};
-use super::{Carried, Deep, Header, Kept, Limits, Photo, SourceFormat, Wanted, code_points, deep};
+use super::{
+    Carried, Deep, Header, Kept, Limits, Photo, SourceFormat, Wanted, code_points, colour, deep,
+};
 
 #[cfg(feature = "avif")]
 mod av1;
@@ -138,13 +139,12 @@ fn decode_still(
         let stored = pixels::<u16>(&still)?;
         let icc = icc(&still, stored.in_stream)?;
         let icc = icc.as_deref();
-        let profile = Profile::wanted(icc, wanted.profile);
-        let (mut rgb, alpha) = (stored.rgb, stored.alpha);
-        if stored.is_grey && icc.is_some_and(colour::is_of_grey) {
-            rgb = colour::deep_grey_to_srgb(rgb.iter().step_by(3).copied(), icc);
-        } else if profile.is_none() {
-            colour::deep_rgb_to_srgb(&mut rgb, icc);
-        }
+        let (rgb, profile) = if stored.is_described_as_grey(icc) {
+            (colour::deep_grey_to_srgb(stored.grey(), icc), None)
+        } else {
+            colour::deep_rgb(stored.rgb, icc, wanted.profile)
+        };
+        let alpha = stored.alpha;
         let deep = Deep { rgb, alpha };
         let shallow = deep::shallow(&deep);
         (Some(deep), shallow, profile)
@@ -152,15 +152,12 @@ fn decode_still(
         let stored = pixels::<u8>(&still)?;
         let icc = icc(&still, stored.in_stream)?;
         let icc = icc.as_deref();
-        let profile = Profile::wanted(icc, wanted.profile);
-        let rgb = if stored.is_grey && icc.is_some_and(colour::is_of_grey) {
-            let grey: Vec<u8> = stored.rgb.iter().step_by(3).copied().collect();
+        let (rgb, profile) = if stored.is_described_as_grey(icc) {
+            let grey: Vec<u8> = stored.grey().collect();
             drop(stored.rgb);
-            colour::grey_to_srgb(&grey, icc)
-        } else if profile.is_some() {
-            stored.rgb
+            (colour::grey_to_srgb(&grey, icc), None)
         } else {
-            colour::rgb_to_srgb(stored.rgb, icc)
+            colour::rgb(stored.rgb, icc, wanted.profile)
         };
         (None, (rgb, stored.alpha), profile)
     };
@@ -193,6 +190,18 @@ struct Stored<S> {
     is_grey: bool,
     /// What the first stream says of its colours.
     in_stream: Option<StreamColours>,
+}
+
+impl<S: Level> Stored<S> {
+    /// Whether it is grey, and has a profile for grey.
+    fn is_described_as_grey(&self, icc: Option<&[u8]>) -> bool {
+        self.is_grey && icc.is_some_and(colour::is_of_grey)
+    }
+
+    /// One sample of each pixel.
+    fn grey(&self) -> impl ExactSizeIterator<Item = S> {
+        self.rgb.iter().step_by(3).copied()
+    }
 }
 
 /// Decoded and cropped.

@@ -9,7 +9,7 @@ use super::still::{CodePoints, Picture, Still, code_points_of};
 use super::{Coded, Failure, Stored, coded};
 
 /// More bits than codecs have are not painted: the conversion's whole numbers have no room for them.
-const MAX_DEPTH: u8 = 12;
+pub(super) const MAX_DEPTH: u8 = 12;
 
 /// A sample as it is kept: a byte, or 16 bits for pictures of more than 8.
 pub(super) trait Level: Sample {

@@ -8,6 +8,7 @@ use heifer::heifer_isobmff::{HeifFile, ItemId};
 use image::metadata::Orientation;
 
 use super::super::{Header, Limits, SourceFormat};
+use super::paint::MAX_DEPTH;
 use super::{Failure, bounds, is_built_in};
 
 /// The content of `auxC` where an auxiliary picture is transparency: HEVC's name, and MPEG's.
@@ -122,7 +123,7 @@ impl<'a> Still<'a> {
 
     /// Whether colours have more than 8 bits, and no more than are painted.
     pub fn is_deep(&self) -> bool {
-        (9..=12).contains(&self.colour.bits)
+        (9..=MAX_DEPTH).contains(&self.colour.bits)
     }
 
     /// `file_bytes`: the whole file's.
@@ -260,6 +261,7 @@ impl Picture {
         if item.item_type.0 != *b"grid" {
             let codec = codec_of(item.item_type.0)?;
             let size = size_of(file, id, codec, limits)?;
+            let bits = bits(file, id, codec);
             return Ok(Self {
                 width: size.0,
                 height: size.1,
@@ -267,8 +269,8 @@ impl Picture {
                 columns: 1,
                 tile: size,
                 tiles: vec![id],
-                bits: bits(file, id, codec),
-                decoder_bytes_per_pixel: decoder_bytes_per_pixel(file, id, codec),
+                bits,
+                decoder_bytes_per_pixel: decoder_bytes_per_pixel(file, id, codec, bits),
             });
         }
         is_in_the_file(file, id)?;
@@ -299,8 +301,9 @@ impl Picture {
             {
                 return Err(Failure::unread("the tiles of its grid are not alike"));
             }
-            most_bits = most_bits.max(bits(file, id, codec));
-            decoder = decoder.max(decoder_bytes_per_pixel(file, id, codec));
+            let bits = bits(file, id, codec);
+            most_bits = most_bits.max(bits);
+            decoder = decoder.max(decoder_bytes_per_pixel(file, id, codec, bits));
         }
         // The tiles cover the picture, and none lies outside of it.
         let fits = |tile: u32, count: u32, whole: u32| {
@@ -400,8 +403,8 @@ fn bits(file: &HeifFile<'_>, id: ItemId, codec: SourceFormat) -> u8 {
 
 /// At its peak, the decoder of a tile holds planes of 16 bits a sample, a copy of them, and some 2
 /// bytes of notes; then the planes and RGBA.
-fn decoder_bytes_per_pixel(file: &HeifFile<'_>, id: ItemId, codec: SourceFormat) -> u64 {
-    let rgba = if bits(file, id, codec) > 8 { 8 } else { 4 };
+fn decoder_bytes_per_pixel(file: &HeifFile<'_>, id: ItemId, codec: SourceFormat, bits: u8) -> u64 {
+    let rgba = if bits > 8 { 8 } else { 4 };
     let of_planes = |planes: u64| (2 * planes + 2).max(planes + rgba);
     match codec {
         // The stream is held to what its configuration says before it is decoded.
