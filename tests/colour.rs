@@ -112,6 +112,14 @@ fn largest(a: &[u16], b: &[u16]) -> u16 {
 /// A level of 8 bits.
 const LEVEL: u16 = 257;
 
+/// Samples of 8 bits in 16.
+fn widened(samples: &[u8]) -> Vec<u16> {
+    samples
+        .iter()
+        .map(|&level| u16::from(level) * LEVEL)
+        .collect()
+}
+
 fn source() -> Output {
     Output {
         profile: ColourProfile::Source,
@@ -183,20 +191,11 @@ fn the_sources_profile_keeps_its_numbers_and_stands_in_the_file() {
             "adobe.jpg" => {
                 let kept = kept(name, &source());
                 // JPEG decoders differ by rounding; ours without colour management is the same.
-                let ours: Vec<u16> = kept
-                    .photo
-                    .rgb
-                    .iter()
-                    .map(|&v| u16::from(v) * LEVEL)
-                    .collect();
+                let ours = widened(&kept.photo.rgb);
                 assert!(largest(&ours, &picture.to_rgb16().into_raw()) <= 2 * LEVEL);
                 ours
             }
-            _ => picture
-                .to_rgb8()
-                .iter()
-                .map(|&v| u16::from(v) * LEVEL)
-                .collect(),
+            _ => widened(&picture.to_rgb8()),
         };
         let (info, samples) = opened(&made(name, &source()).bytes);
         assert_eq!(info.srgb, None, "{name}");
@@ -211,8 +210,7 @@ fn the_sources_profile_keeps_its_numbers_and_stands_in_the_file() {
         );
         assert_eq!(chunk(&webp.bytes, b"ICCP"), icc.as_deref(), "{name}");
         let again = image::load_from_memory(&webp.bytes).unwrap().to_rgb8();
-        let again: Vec<u16> = again.iter().map(|&v| u16::from(v) * LEVEL).collect();
-        assert!(again == expected, "{name}");
+        assert!(widened(&again) == expected, "{name}");
     }
 }
 
@@ -236,13 +234,7 @@ fn heic_and_avif_keep_their_profile_too() {
         let file = read(&name);
         assert!(file.windows(icc.len()).any(|part| part == &*icc), "{name}");
         let mut wide = kept(&name, &source());
-        let ours: Vec<u16> = wide
-            .photo
-            .rgb
-            .iter()
-            .map(|&level| u16::from(level) * LEVEL)
-            .collect();
-        assert!(colours(&samples) == ours, "{name}");
+        assert!(colours(&samples) == widened(&wide.photo.rgb), "{name}");
         let plain = kept(&name, &Output::default()).photo;
         assert_ne!(wide.photo.rgb, plain.rgb, "{name}");
         assert!(
@@ -290,11 +282,7 @@ fn heic_and_avif_of_more_than_8_bits_keep_them() {
         let samples = colours(&samples);
         let beyond = samples.iter().filter(|&&level| level % LEVEL != 0).count();
         assert!(beyond * 2 > samples.len(), "{name}: {beyond}");
-        let shallow = kept(&name, &source()).photo.rgb;
-        let shallow: Vec<u16> = shallow
-            .iter()
-            .map(|&level| u16::from(level) * LEVEL)
-            .collect();
+        let shallow = widened(&kept(&name, &source()).photo.rgb);
         assert!(largest(&samples, &shallow) <= LEVEL, "{name}");
         assert_eq!(
             opened(&made(&name, &Output::default()).bytes).0.bit_depth,

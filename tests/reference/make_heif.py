@@ -146,34 +146,28 @@ def heic() -> None:
     write("display-p3-nclx.heic", data, "Display P3 by code points alone", to_srgb(seen(data), profile))
 
     for bits in (10, 12):
-        pillow_heif.options.SAVE_HDR_TO_12_BIT = bits == 12
-        levels = wide((96, 72), 16)
-        file = pillow_heif.from_bytes("RGB;16", (96, 72), levels.tobytes())
-        buffer = io.BytesIO()
-        file.save(buffer, quality=90)
-        decoded = pillow_heif.open_heif(io.BytesIO(buffer.getvalue()), convert_hdr_to_8bit=False)
-        found = np.asarray(decoded)
-        write(f"{bits}-bits.heic", buffer.getvalue(), f"{bits} bits a channel", narrow(found, 16))
+        data, found = deep_heic(wide((96, 72), 16), bits, quality=90)
+        write(f"{bits}-bits.heic", data, f"{bits} bits a channel", narrow(found, 16))
     plain("described.heic", marked((64, 48)), "EXIF with author, camera, time and place", exif=described())
-    data, levels = deep_heic(wide((96, 72), 16), 90, profile)
-    deep("deep-444.heic", "4:4:4, 10 bits a channel, Display P3 by an ICC profile", data, levels, 10, profile)
+    # libheif moves ten bits to the upper end of sixteen.
+    data, found = deep_heic(wide((96, 72), 16), 10, profile, quality=90, chroma=444)
+    deep("deep-444.heic", "4:4:4, 10 bits a channel, Display P3 by an ICC profile", data, found >> 6, 10, profile)
     clear = np.dstack([wide((96, 72), 16), np.asarray(soft_alpha((96, 72))).astype(np.uint16) * 257])
-    data, levels = deep_heic(clear, 90)
-    deep("deep-alpha.heic", "4:4:4, 10 bits a channel, with transparency", data, levels, 10)
+    data, found = deep_heic(clear, 10, quality=90, chroma=444)
+    deep("deep-alpha.heic", "4:4:4, 10 bits a channel, with transparency", data, found >> 6, 10)
 
 
-def deep_heic(levels: np.ndarray, quality: int, profile: bytes | None = None) -> tuple[bytes, np.ndarray]:
-    """10 bits, 4:4:4; and what libheif makes of it."""
-    pillow_heif.options.SAVE_HDR_TO_12_BIT = False
+def deep_heic(levels: np.ndarray, bits: int, profile: bytes | None = None, **options: object) -> tuple[bytes, np.ndarray]:
+    """Levels of 16 bits in 10 or 12, and what libheif makes of them, in 16."""
+    pillow_heif.options.SAVE_HDR_TO_12_BIT = bits == 12
     buffer = io.BytesIO()
     mode = {3: "RGB;16", 4: "RGBA;16"}[levels.shape[2]]
     file = pillow_heif.from_bytes(mode, levels.shape[1::-1], levels.tobytes())
     if profile:
         file.info.update(icc_profile=profile, icc_profile_type="prof")
-    file.save(buffer, quality=quality, chroma=444)
+    file.save(buffer, **options)
     decoded = pillow_heif.open_heif(io.BytesIO(buffer.getvalue()), convert_hdr_to_8bit=False)
-    # It moves ten bits to the upper end of sixteen.
-    return buffer.getvalue(), np.asarray(decoded) >> 6
+    return buffer.getvalue(), np.asarray(decoded)
 
 
 def box(name: bytes, *content: bytes) -> bytes:
@@ -272,7 +266,7 @@ def large() -> None:
         "plain.heic": encode(ramp, "HEIF", quality=30),
         "444-alpha.heic": encode(clear, "HEIF", quality=30, chroma=444),
         "grid.heic": encode(ramp, "HEIF", quality=30, tile_size=512),
-        "10-bits.heic": deep_heic(np.asarray(ramp).astype(np.uint16) << 8, 30)[0],
+        "10-bits.heic": deep_heic(np.asarray(ramp).astype(np.uint16) << 8, 10, quality=30, chroma=444)[0],
         "plain.avif": encode(ramp, "AVIF", quality=30),
         "444-alpha.avif": encode(clear, "AVIF", quality=30, subsampling="4:4:4"),
         "12-bits.avif": imagecodecs.avif_encode(np.asarray(ramp).astype(np.uint16) << 4, level=30, bitspersample=12, pixelformat="444"),
